@@ -1,0 +1,39 @@
+# Each target works alone as the first command on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test bench docs lint clean
+export HF_HUB_OFFLINE = 1
+
+# torch comes first and alone, so that its exact pin decides which build is taken.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	rm -rf examples/credit/out
+	$(BIN)/affidavit approver new rita-risk --out examples/credit/out/keys/rita-risk.pem
+	$(BIN)/affidavit approver new carl-compliance --out examples/credit/out/keys/carl-compliance.pem
+	$(BIN)/affidavit run examples/credit/project.yaml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks
+
+docs: $(STAMP)
+	$(BIN)/python -m pytest -q tests/docs
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy sdk governance
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) examples/credit/out

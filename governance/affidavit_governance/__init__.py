@@ -1,0 +1,1 @@
+"""Governance modules of Affidavit: each folder is one, and registers like any plugin."""

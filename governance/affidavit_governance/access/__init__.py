@@ -1,0 +1,1 @@
+"""Who may do what: actors, enrolled approvers and their approvals."""

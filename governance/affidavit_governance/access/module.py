@@ -1,0 +1,108 @@
+"""ACCESS: every call has an actor; approvals are signatures; an alias moves when the policy's approvals are there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from typing import Any
+
+from affidavit.approver import approval_message
+from affidavit.calls import ApproveCall, Call, PromoteCall
+from affidavit.errors import Refused
+from affidavit.hookspecs import hookimpl
+from affidavit.interfaces.governance import Actor, Stage
+from affidavit.policy import ApprovalRule
+from affidavit_governance.access.approvals import tally
+from affidavit_governance.access.roster import Roster, signature_holds
+
+Wrapped = Generator[None, Any, Any]
+
+
+class Module:
+    """The ACCESS stage of one workspace."""
+
+    stage = Stage.ACCESS
+
+    def __init__(self, workspace: Any) -> None:
+        self._workspace = workspace
+        self._roster = Roster(workspace)
+
+    @hookimpl(wrapper=True)
+    def affidavit_load(self, call: Call) -> Wrapped:
+        _require_actor(call)
+        return (yield)
+
+    affidavit_train = affidavit_evaluate = affidavit_explain = affidavit_package = affidavit_load
+    affidavit_register_version = affidavit_deploy = affidavit_predict = affidavit_load
+
+    @hookimpl(wrapper=True)
+    def affidavit_approve(self, call: ApproveCall) -> Wrapped:
+        _require_actor(call)
+        person = self._checked_approver(call)
+        result = yield
+        self._workspace.versions.approve(
+            call.version, call.alias, key_fingerprint=person.key, name=person.name, roles=person.roles, signature=call.signature
+        )
+        call.state(Stage.ACCESS, {"approver": person.name, "roles": list(person.roles)})
+        return result
+
+    @hookimpl(wrapper=True)
+    def affidavit_promote(self, call: PromoteCall) -> Wrapped:
+        _require_actor(call)
+        rule = self._workspace.policy.approvals.get(call.alias)
+        if rule is not None:
+            self._check_approvals(call, rule)
+        return (yield)
+
+    def _checked_approver(self, call: ApproveCall) -> Actor:
+        workspace = self._workspace
+        line = f"approvals.{call.alias}"
+        person = self._roster.find(hashlib.sha256(call.key).hexdigest())
+        if person is None:
+            raise Refused(
+                f"'{call.actor.name}' approves with a key that is not enrolled here.",
+                by="access",
+                line=line,
+                satisfy="Enrol the approver first: Workspace.enrol.",
+            )
+        if not signature_holds(call.key, call.signature, approval_message(workspace.store.workspace_id, call.version, call.alias)):
+            raise Refused(
+                f"The signature of '{person.name}' does not match {call.version} for '{call.alias}'.",
+                by="access",
+                line=line,
+                satisfy="Sign this version, alias and workspace again.",
+            )
+        if workspace.versions.submitter(call.version) in (person.key, person.name):
+            raise Refused(
+                f"'{person.name}' submitted {call.version} and cannot approve it.", by="access", line=line, satisfy="Ask somebody else to approve."
+            )
+        return person
+
+    def _check_approvals(self, call: PromoteCall, rule: ApprovalRule) -> None:
+        """Count the approvals whose signatures hold today; what the database says of them is not believed."""
+        workspace = self._workspace
+        people = self._roster.people()
+        message = approval_message(workspace.store.workspace_id, call.version, call.alias)
+        signed = []
+        for row in workspace.versions.approvals(call.version, call.alias):
+            known = people.get(row.key_fingerprint)
+            if known is not None and signature_holds(known[1], row.signature, message):
+                signed.append(known[0])
+        count = tally(rule, signed, submitter=workspace.versions.submitter(call.version))
+        call.state(Stage.ACCESS, {"approvals": [{"name": actor.name, "key": actor.key, "roles": list(actor.roles)} for actor in count.valid]})
+        if not count.complete:
+            roles = f" in the roles {', '.join(count.missing_roles)}" if count.missing_roles else ""
+            more = max(count.missing, len(count.missing_roles))
+            raise Refused(
+                f"{call.version} has {len(count.valid)} of {rule.count} approvals for '{call.alias}'.",
+                by="access",
+                line=f"approvals.{call.alias}",
+                measured=len(count.valid),
+                bound=rule.count,
+                satisfy=f"It needs {more} more{roles}, none of them the submitter: affidavit approve {call.version} {call.alias}.",
+            )
+
+
+def _require_actor(call: Call) -> None:
+    if not isinstance(call.actor, Actor) or not call.actor.name.strip():
+        raise Refused("This call has no actor.", by="access", line="approvals", satisfy="Open the workspace with actor='name'.")

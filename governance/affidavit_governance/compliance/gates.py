@@ -1,0 +1,171 @@
+"""POLICY: what may not happen does not, and the refusal says which line of the policy refused and what would satisfy it.
+
+The gates read the ledger, not the database: a figure counts when signed evidence about this very artifact says it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from affidavit.calls import DeployCall, PromoteCall, RegisterCall, TrainCall
+from affidavit.errors import Refused, UsageError, nearest
+from affidavit.hookspecs import hookimpl
+from affidavit.interfaces.governance import Evidence, Stage
+from affidavit.interfaces.schema import Role
+from affidavit.policy import Gate
+
+Wrapped = Generator[None, Any, Any]
+
+
+class Module:
+    """The POLICY stage of one workspace."""
+
+    stage = Stage.POLICY
+
+    def __init__(self, workspace: Any) -> None:
+        self._workspace = workspace
+
+    @hookimpl(wrapper=True)
+    def affidavit_train(self, call: TrainCall) -> Wrapped:
+        for name in self._workspace.policy.fairness.protected:
+            if name in call.data.schema and call.data.schema[name].role is Role.FEATURE:
+                raise Refused(
+                    f"Column '{name}' is protected and would be a model input.",
+                    by="policy",
+                    line="fairness.protected",
+                    satisfy="Give it the role 'protected', or load the data in this workspace, which does.",
+                )
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def affidavit_register_version(self, call: RegisterCall) -> Wrapped:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", call.name):
+            raise UsageError(f"'{call.name}' is no name for a model.", hint="Use lower-case letters, digits, '.', '_' and '-'.")
+        if self._evidence("train", call.artifact.digest) is None:
+            raise Refused(
+                "This artifact was not trained in this workspace: there is no evidence of its training.",
+                by="policy",
+                line="the promise: no model leaves without its affidavit",
+                satisfy="Train it here with Workspace.train, and do not change it afterwards.",
+            )
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def affidavit_promote(self, call: PromoteCall) -> Wrapped:
+        policy = self._workspace.policy
+        digest = call.version.artifact
+        passed: list[dict[str, Any]] = []
+        self._check_privacy(digest, passed)
+        evaluation = self._evidence("evaluate", digest)
+        figures: Mapping[str, Any] | None = evaluation.predicate["details"]["evaluation"] if evaluation else None
+        for number, gate in enumerate(policy.quality.gates):
+            line = f"quality.gates[{number}]"
+            passed.append(_hold(gate, _metric(figures, gate, line), line, str(call.version)))
+        for number, gate in enumerate(policy.fairness.gates):
+            for field in policy.fairness.protected:
+                line = f"fairness.gates[{number}] ({field})"
+                passed.append(_hold(gate, _gap(figures, gate, field, line), line, str(call.version)))
+        if policy.explain.required and self._evidence("explain", digest) is None:
+            raise Refused(
+                f"{call.version} has no explanation in evidence.", by="policy", line="explain.required", satisfy="Run Workspace.explain on the model."
+            )
+        call.state(Stage.POLICY, {"gates": passed})
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def affidavit_deploy(self, call: DeployCall) -> Wrapped:
+        aliases = self._workspace.versions.aliases(call.version.name)
+        governed = [alias for alias in self._workspace.policy.approvals if aliases.get(alias) == call.version.number]
+        if self._workspace.policy.approvals and not governed:
+            names = ", ".join(self._workspace.policy.approvals)
+            raise Refused(
+                f"{call.version} holds none of the aliases that the policy guards ({names}).",
+                by="policy",
+                line="approvals",
+                satisfy=f"Promote it first: affidavit promote {call.version} {next(iter(self._workspace.policy.approvals))}.",
+            )
+        call.state(Stage.POLICY, {"aliases": governed})
+        return (yield)
+
+    def _evidence(self, kind: str, digest: str) -> Evidence | None:
+        """The latest successful evidence of `kind` about the model with this digest."""
+        found = None
+        for evidence in self._workspace.ledger.entries(kind):
+            predicate = evidence.predicate
+            if predicate.get("phase") != "outcome" or predicate.get("status") != "done":
+                continue
+            subjects = {subject["digest"]["sha256"] for subject in evidence.statement["subject"]}
+            if digest in subjects or digest in predicate.get("inputs", {}).values():
+                found = evidence
+        return found
+
+    def _check_privacy(self, digest: str, passed: list[dict[str, Any]]) -> None:
+        policy = self._workspace.policy.privacy
+        if policy is None:
+            return
+        trained = self._evidence("train", digest)
+        privacy = trained.predicate["stages"].get("privacy", {}) if trained else {}
+        epsilon = privacy.get("epsilon")
+        if not privacy.get("private") or epsilon is None or epsilon > policy.epsilon or privacy.get("delta", 1.0) > policy.delta:
+            raise Refused(
+                "The training of this version is not as private as the policy asks.",
+                by="policy",
+                line="privacy.epsilon",
+                measured=epsilon if epsilon is not None else "no guarantee",
+                bound=policy.epsilon,
+                satisfy="Train it again under this policy.",
+            )
+        passed.append({"line": "privacy.epsilon", "measured": epsilon, "bound": policy.epsilon})
+
+
+def _metric(figures: Mapping[str, Any] | None, gate: Gate, line: str) -> Mapping[str, Any]:
+    if figures is None:
+        raise Refused(
+            "There is no evaluation of this version in evidence.", by="policy", line=line, satisfy="Run Workspace.evaluate on rows kept for testing."
+        )
+    metrics = figures["metrics"]
+    if gate.metric not in metrics:
+        raise UsageError(
+            f"Policy, {line}: there is no metric '{gate.metric}'.{nearest(gate.metric, metrics)}", hint=f"Measured: {', '.join(metrics)}."
+        )
+    value: Mapping[str, Any] = metrics[gate.metric]
+    return value
+
+
+def _gap(figures: Mapping[str, Any] | None, gate: Gate, field: str, line: str) -> Mapping[str, Any]:
+    if figures is None or field not in figures["fairness"]:
+        raise Refused(
+            f"The groups of '{field}' were not measured for this version.",
+            by="policy",
+            line=line,
+            satisfy="Run Workspace.evaluate under this policy, on data that has the column.",
+        )
+    gaps = figures["fairness"][field]["gaps"]
+    if gate.metric not in gaps:
+        raise UsageError(
+            f"Policy, {line}: there is no group metric '{gate.metric}'.{nearest(gate.metric, gaps)}", hint=f"Measured: {', '.join(gaps)}."
+        )
+    value: Mapping[str, Any] = gaps[gate.metric]
+    return value
+
+
+def _hold(gate: Gate, metric: Mapping[str, Any], line: str, version: str) -> dict[str, Any]:
+    """Check one gate. A missing interval end or figure fails: what was not measured does not pass."""
+    measured = metric.get({"value": "value", "lower": "low", "upper": "high"}[gate.bound])
+    end = {"value": "", "lower": "lower end of the 95 % interval of ", "upper": "upper end of the 95 % interval of "}[gate.bound]
+    for bound, sign, fails in (
+        (gate.min, "at least", measured is None or (gate.min is not None and measured < gate.min)),
+        (gate.max, "at most", measured is None or (gate.max is not None and measured > gate.max)),
+    ):
+        if bound is not None and fails:
+            raise Refused(
+                f"{version}: the {end}{gate.metric} is {'not measured' if measured is None else f'{measured:.4g}'}, and the policy asks for {sign} {bound:g}.",
+                by="policy",
+                line=line,
+                measured=measured,
+                bound=bound,
+                satisfy="Improve the model, or measure it on more rows for a narrower interval.",
+            )
+    return {"line": line, "metric": gate.metric, "measured": measured, "min": gate.min, "max": gate.max}

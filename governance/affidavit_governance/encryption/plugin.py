@@ -1,0 +1,16 @@
+"""Registers the keyring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from affidavit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from affidavit.plugins import Registry
+
+
+@hookimpl
+def affidavit_register(registry: Registry) -> None:
+    """Add the service ``keyring``."""
+    registry.add("service", "keyring", "affidavit_governance.encryption.keyring:open_keyring")

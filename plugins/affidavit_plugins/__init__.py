@@ -1,0 +1,1 @@
+"""Plugins that come with Affidavit: each folder is one, and registers like any other."""

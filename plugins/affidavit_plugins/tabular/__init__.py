@@ -1,0 +1,1 @@
+"""Models of tables: linear models, trees and ensembles on scikit-learn, and a multilayer perceptron on torch."""

@@ -1,0 +1,20 @@
+"""Registers the tabular model types. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from affidavit.hookspecs import hookimpl
+
+HERE = "affidavit_plugins.tabular"
+
+
+@hookimpl
+def affidavit_register(registry: Any) -> None:
+    """Add the tabular model types."""
+    registry.add("model", "tabular.logistic", f"{HERE}.linear:Logistic", capabilities={"probabilities", "linear"}, extra="tabular")
+    registry.add("model", "tabular.linear", f"{HERE}.linear:Linear", capabilities={"linear"}, extra="tabular")
+    registry.add("model", "tabular.tree", f"{HERE}.trees:Tree", capabilities={"probabilities", "tree_ensemble"}, extra="tabular")
+    registry.add("model", "tabular.forest", f"{HERE}.trees:Forest", capabilities={"probabilities", "tree_ensemble"}, extra="tabular")
+    registry.add("model", "tabular.boosting", f"{HERE}.trees:Boosting", capabilities={"probabilities", "tree_ensemble"}, extra="tabular")
+    registry.add("model", "tabular.mlp", f"{HERE}.mlp:MLP", capabilities={"private_training", "probabilities", "torch_module"}, extra="torch")

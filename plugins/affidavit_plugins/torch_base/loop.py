@@ -1,0 +1,143 @@
+"""The one training loop of every torch type, the same with and without privacy: the engine makes the batches and takes the steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from affidavit.errors import InvalidInput
+from affidavit.interfaces.training import Progress, TrainingEngine, TrainingLoop
+
+Optimizer = Literal["sgd", "momentum", "adam"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """What the loop needs to know besides module and losses; the fields are those of `TorchParams`, with every choice made."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: Optimizer
+    l1: float
+    l2: float
+    patience: int | None
+
+
+def make_optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
+    """The optimizer of the parameters that learn. It has no weight decay of its own: see `shrink`."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=settings.learning_rate)
+    return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=0.9 if settings.optimizer == "momentum" else 0.0)
+
+
+@torch.no_grad()
+def shrink(module: nn.Module, *, learning_rate: float, l1: float, l2: float) -> None:
+    """Apply the penalty ``l1 * |w| + l2 / 2 * w**2`` to the weight matrices, by its proximal operator.
+
+    ``w <- sign(w) * max(|w| - learning_rate * l1, 0) / (1 + learning_rate * l2)`` (Parikh and Boyd 2014, section 6.5). A step of its own
+    after the optimizer's rather than a term of the loss: the penalty reads no data, so in private training it must neither use up the
+    clipping bound of an example nor be noised, and L1 gives exact zeros. Biases and norms are not penalised, as is usual.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad and parameter.ndim >= 2:
+            if l1:
+                parameter.copy_(parameter.sign() * (parameter.abs() - learning_rate * l1).clamp_min(0.0))
+            if l2:
+                parameter.div_(1.0 + learning_rate * l2)
+
+
+class EarlyStopping:
+    """Remembers the weights with the lowest validation loss, and says when `patience` epochs have brought none lower."""
+
+    def __init__(self, module: nn.Module, patience: int) -> None:
+        self._module = module
+        self._patience = patience
+        self._best = math.inf
+        self._since = 0
+        self._weights: dict[str, Tensor] = {}
+
+    def should_stop(self, loss: float) -> bool:
+        """Take note of one epoch's validation loss."""
+        if loss < self._best:
+            self._best, self._since = loss, 0
+            self._weights = {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()}
+            return False
+        self._since += 1
+        return self._since >= self._patience
+
+    def restore_best(self) -> None:
+        """Put the best weights back."""
+        if self._weights:
+            self._module.load_state_dict(self._weights)
+
+
+def run(
+    module: nn.Module,
+    losses: Callable[[NDArray[np.int64]], Tensor],
+    *,
+    rows: int,
+    settings: LoopSettings,
+    engine: TrainingEngine,
+    seed: int,
+    report: Callable[[Progress], None],
+    validate: Callable[[], float] | None = None,
+) -> None:
+    """Train `module` in place and leave it in evaluation mode.
+
+    Parameters
+    ----------
+    losses
+        The loss of each of the rows asked for, shape ``(len(indices),)``; may be asked for part of a batch, or for no rows.
+    rows
+        Number of training rows; `losses` understands 0 to ``rows - 1``.
+    validate
+        Gives the validation loss after an epoch; needed where `settings.patience` is set.
+
+    Raises
+    ------
+    InvalidInput
+        The weights became infinite or NaN.
+    """
+    optimizer = make_optimizer(module, settings)
+    stopping = EarlyStopping(module, settings.patience) if settings.patience is not None and validate is not None else None
+    loop = engine.begin(module, optimizer, rows=rows, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed)
+    try:
+        for epoch in range(1, settings.epochs + 1):
+            module.train()
+            loss = _train_epoch(module, loop, losses, settings)
+            message = f"epoch {epoch}/{settings.epochs}"
+            # A private run reports no loss: it is read from the rows without noise.
+            report(Progress(epoch, settings.epochs, message if engine.private else f"{message}, loss {loss:.4g}"))
+            module.eval()
+            if stopping is not None and validate is not None and stopping.should_stop(validate()):
+                break
+    finally:
+        loop.close()
+        module.eval()
+    if stopping is not None:
+        stopping.restore_best()
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values() if tensor.is_floating_point()):
+        raise InvalidInput(
+            f"Training diverged: some weights are infinite or not a number (learning rate {settings.learning_rate:g}).", hint="Lower learning_rate."
+        )
+
+
+def _train_epoch(module: nn.Module, loop: TrainingLoop, losses: Callable[[NDArray[np.int64]], Tensor], settings: LoopSettings) -> float:
+    """One pass over the batches; gives the mean loss of its steps, empty batches left out."""
+    steps = []
+    for indices in loop.epoch():
+        loss = loop.step(indices, losses)
+        if settings.l1 or settings.l2:
+            shrink(module, learning_rate=settings.learning_rate, l1=settings.l1, l2=settings.l2)
+        if not math.isnan(loss):
+            steps.append(loss)
+    return sum(steps) / len(steps) if steps else math.nan

@@ -1,0 +1,299 @@
+"""The base of every torch model type: a type says how it reads its columns and which module it trains; the base does the rest."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Param
+from torch import Tensor, nn
+
+from affidavit.errors import IntegrityError, InvalidInput, UsageError
+from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.model import Model, Predictions, Signature
+from affidavit.interfaces.schema import Role
+from affidavit.interfaces.training import Training, TrainingEngine
+from affidavit_plugins.torch_base import loop
+from affidavit_plugins.torch_base.engine import PlainEngine
+from affidavit_plugins.torch_base.seeding import seeded
+from affidavit_plugins.torch_base.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from affidavit.artifacts import ArtifactReader, ArtifactWriter
+
+VALIDATION_SHARE = 0.15
+"""Share of the training rows held out for early stopping where no validation rows are given."""
+
+
+class TorchParams(BaseModel):
+    """Parameters that every torch type has.
+
+    Attributes
+    ----------
+    epochs
+        Passes over the training rows.
+    batch_size
+        Rows in a step; in private training the expected number. None chooses by the number of rows, larger for private training,
+        where the noise is added once a step and a larger batch drowns it.
+    learning_rate
+        Step size.
+    optimizer
+        ``"sgd"``, ``"momentum"`` (SGD with momentum 0.9) or ``"adam"``.
+    l1, l2
+        Penalties ``l1 * |w|`` and ``l2 / 2 * w**2`` on the weight matrices, applied as proximal steps; they cost no privacy.
+    patience
+        Stop when this many epochs brought no lower validation loss, and keep the best weights. None trains all epochs. Refused in private
+        training, which may not choose by rows it reads without noise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: Annotated[int, Param(ge=1, le=10_000)] = 20
+    batch_size: Annotated[int, Param(ge=1)] | None = None
+    learning_rate: Annotated[float, Param(gt=0, allow_inf_nan=False)] = 0.01
+    optimizer: loop.Optimizer = "adam"
+    l1: Annotated[float, Param(ge=0, allow_inf_nan=False)] = 0.0
+    l2: Annotated[float, Param(ge=0, allow_inf_nan=False)] = 0.0
+    patience: Annotated[int, Param(ge=1)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TorchView:
+    """The inside of a torch model, for methods that need its gradients.
+
+    Attributes
+    ----------
+    module
+        In evaluation mode; shared with the model, so do not change it.
+    encode
+        Turns conforming rows into the tensor that `module` reads, rows first.
+    """
+
+    module: nn.Module
+    encode: Callable[[Dataset], Tensor]
+
+
+class TorchModel(Model):
+    """A model type whose module is trained by gradient steps.
+
+    A type implements `prepare`, `build`, `encode`, `write_encoding` and `read_encoding`, and `collate` where a batch is more than rows of
+    one tensor. Seeds: the same seed, rows and thread count give the same weights bit for bit, unless the engine is private.
+
+    Attributes
+    ----------
+    predict_rows
+        Rows that go through the module at once in `predict`.
+    predict_dtype
+        Precision of `predict`. Training is in single precision always.
+    """
+
+    params: Any
+    Params = TorchParams
+    predict_rows: ClassVar[int] = 1024
+    predict_dtype: ClassVar[torch.dtype] = torch.float32
+    _module: nn.Module | None = None
+    _target: Target
+
+    # -- what a type gives ----------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def prepare(self, data: Dataset, engine: TrainingEngine) -> None:
+        """Learn how to read the features of `data`. What depends on its values must come from `engine`, or privacy is lost."""
+
+    @abstractmethod
+    def build(self, outputs: int) -> nn.Module:
+        """A new module that gives rows × `outputs`. Called with torch's generator seeded, and on loading."""
+
+    @abstractmethod
+    def encode(self, data: Dataset) -> Any:
+        """All rows as something that `collate` takes batches from: by default one tensor, rows first."""
+
+    def collate(self, inputs: Any, indices: Tensor) -> tuple[Tensor, ...]:
+        """The module's arguments for the rows `indices` (int64, maybe none) of what `encode` gave."""
+        return (inputs[indices],)
+
+    def predict_batches(self, inputs: Any, rows: int) -> Iterator[Tensor]:
+        """Indices of the rows that go through the module together in `predict`: all rows, each once."""
+        yield from torch.arange(rows).split(self.predict_rows)
+
+    @abstractmethod
+    def write_encoding(self, files: ArtifactWriter) -> None:
+        """Write what `prepare` learnt."""
+
+    @abstractmethod
+    def read_encoding(self, files: ArtifactReader) -> None:
+        """Read what `write_encoding` wrote."""
+
+    def settings(self, rows: int, *, private: bool) -> loop.LoopSettings:
+        """The parameters with the open choices made; these may depend on the number of rows, never on their values."""
+        values = self.params.model_dump(include=set(TorchParams.model_fields))
+        if values["batch_size"] is None:
+            values["batch_size"] = default_batch_size(rows, private=private)
+        return loop.LoopSettings(**values)
+
+    # -- what the base does ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def module(self) -> nn.Module:
+        """The trained module, in evaluation mode. Raises UsageError before `fit`."""
+        if self._module is None:
+            raise UsageError(f"This {self.type} is not fitted yet.", hint="Train it with Workspace.train.")
+        return self._module
+
+    def fit(self, data: Dataset, training: Training | None = None) -> Self:
+        """Learn from the rows of `data` and set `signature`; on any error the model is left unfitted.
+
+        Columns with the role ``weight`` multiply their rows' losses.
+
+        Raises
+        ------
+        InvalidInput
+            Columns that this type cannot read, a target with missing values, or training that diverged.
+        UsageError
+            No target; early stopping in private training.
+        """
+        training = training or Training()
+        engine = training.engine or PlainEngine()
+        self.signature, self._module = None, None
+        if engine.private and (self.params.patience is not None or training.validation is not None):
+            raise UsageError(
+                f"Model type '{self.type}' cannot stop early in private training: validation rows would be read without noise.",
+                hint="Leave out 'patience' and the validation rows, and choose 'epochs'.",
+            )
+        target = Target.learn(data, engine)
+        names = tuple(field.name for field in data.schema.features)
+        if not names:
+            raise InvalidInput(f"Data set '{data.name}' has no feature columns.", hint="Give some columns the role 'feature'.")
+        signature = Signature(data.schema.select(names), target.task, target.field.name, target.classes)
+        rows = signature.conform(data)
+        with seeded(training.seed):
+            self.prepare(rows, engine)
+            module = self.build(target.outputs)
+            self._train(module, target, data, signature, training, engine)
+        self._module = module.to(self.predict_dtype)
+        self._target, self.signature = target, signature
+        return self
+
+    def _train(self, module: nn.Module, target: Target, data: Dataset, signature: Signature, training: Training, engine: TrainingEngine) -> None:
+        """Run the loop, with validation rows where there is early stopping."""
+        losses = self._row_losses(module, target, data, signature)
+        settings = self.settings(len(data), private=engine.private)
+        rows = np.arange(len(data))
+        validate: Callable[[], float] | None = None
+        if settings.patience is not None:
+            if training.validation is not None:
+                held_out = np.arange(len(training.validation))
+                validation_losses = self._row_losses(module, target, training.validation, signature)
+            else:
+                rows, held_out = _hold_out(len(data), training.seed)
+                validation_losses = losses
+
+            def validate() -> float:
+                with torch.inference_mode():
+                    chunks = [validation_losses(held_out[i : i + self.predict_rows]) for i in range(0, len(held_out), self.predict_rows)]
+                return float(torch.cat(chunks).mean())
+
+        loop.run(
+            module,
+            lambda indices: losses(rows[indices]),
+            rows=len(rows),
+            settings=settings,
+            engine=engine,
+            seed=training.seed,
+            report=training.report,
+            validate=validate,
+        )
+
+    def _row_losses(self, module: nn.Module, target: Target, data: Dataset, signature: Signature) -> Callable[[NDArray[np.int64]], Tensor]:
+        """A function from row indices to the losses of these rows of `data`."""
+        inputs = self.encode(signature.conform(data))
+        targets = target.encode(data)
+        weights = _weights(data)
+
+        def losses(indices: NDArray[np.int64]) -> Tensor:
+            chosen = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+            result = target.losses(module(*self.collate(inputs, chosen)), targets[chosen])
+            return result if weights is None else result * weights[chosen]
+
+        return losses
+
+    def predict(self, data: Dataset) -> Predictions:
+        """Answer each row. Safe in several threads; a row's answer does not depend on its company beyond rounding."""
+        module = self.module
+        inputs = self.encode(self.fitted.conform(data))
+        output = torch.zeros((len(data), self._target.outputs), dtype=self.predict_dtype)
+        with torch.inference_mode():
+            for indices in self.predict_batches(inputs, len(data)) if len(data) else ():
+                output[indices] = module(*self.collate(inputs, indices))
+        return self._target.predictions(output)
+
+    def torch_view(self) -> TorchView:
+        """The module and its input encoding, for types with the capability `torch_module`."""
+        return TorchView(self.module, lambda data: self.collate(self.encode(self.fitted.conform(data)), torch.arange(len(data)))[0])
+
+    def save(self, files: ArtifactWriter) -> None:
+        """Write the weights as safetensors, the encoding and the target's scale as JSON."""
+        tensors = self.module.state_dict()
+        # Single precision, as they were trained: the cast for prediction added no digits.
+        files.tensors("weights", {name: (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()})
+        files.json("target", self._target.to_json())
+        self.write_encoding(files)
+
+    @classmethod
+    def load(cls, files: ArtifactReader) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        IntegrityError
+            Weights and settings do not fit each other.
+        """
+        model = cls(**files.params)
+        signature = files.signature
+        model.read_encoding(files)
+        model._target = Target.from_json(files.json("target"), task=signature.task, classes=signature.classes)
+        with seeded(0):
+            module = model.build(model._target.outputs)
+        try:
+            module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in files.tensors("weights").items()})
+        except RuntimeError as error:
+            raise IntegrityError(f"The weights of this '{cls.type}' do not fit its settings: other names or shapes.") from error
+        model._module = module.to(cls.predict_dtype).eval()
+        model.signature = signature
+        return model
+
+
+def default_batch_size(rows: int, *, private: bool) -> int:
+    """An eighth of the rows, at most 64; in private training a quarter, at most 1024."""
+    return max(1, min(rows // 4, 1024)) if private else max(1, min(rows // 8, 64))
+
+
+def _hold_out(rows: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices to train on and to validate on."""
+    if rows < 2:
+        raise InvalidInput("Early stopping needs at least two rows.", hint="Leave out 'patience'.")
+    order = np.random.default_rng(seed).permutation(rows)
+    held_out = max(1, round(rows * VALIDATION_SHARE))
+    return order[held_out:], order[:held_out]
+
+
+def _weights(data: Dataset) -> Tensor | None:
+    """The product of the weight columns, None where there is none."""
+    fields = data.schema.with_role(Role.WEIGHT)
+    if not fields:
+        return None
+    weights = np.ones(len(data))
+    for field in fields:
+        values = data.to_numpy(field.name)
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise InvalidInput(f"Weight column '{field.name}' of data set '{data.name}' has missing, infinite or negative values.")
+        weights = weights * values
+    return torch.from_numpy(weights).float()

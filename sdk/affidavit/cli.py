@@ -1,0 +1,346 @@
+"""The command line: tables and progress for people, ``--json`` for machines; exit code 0 done, 1 refused or failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from affidavit.errors import AffidavitError, Refused, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from affidavit.workspace import Workspace
+
+app = typer.Typer(
+    name="affidavit",
+    help="Governed machine learning: no model leaves without its affidavit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+approver_app = typer.Typer(help="Make approver keys, and enrol people in a workspace.", no_args_is_help=True)
+app.add_typer(approver_app, name="approver")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Where = Annotated[Path, typer.Option("--workspace", "-w", help="The workspace folder.", envvar="AFFIDAVIT_WORKSPACE")]
+DEFAULT_WORKSPACE = Path("workspace")
+
+
+def main() -> None:
+    """Run the command line; every deliberate error becomes one message and its exit code."""
+    try:
+        app()
+    except AffidavitError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        sys.exit(1)
+
+
+def _fail(error: AffidavitError) -> None:
+    kind = "Refused" if isinstance(error, Refused) else "Error"
+    if "--json" in sys.argv:
+        body: dict[str, Any] = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+        if isinstance(error, Refused):
+            body |= {"by": error.by, "line": error.line, "measured": error.measured, "bound": error.bound}
+        sys.stdout.write(json.dumps(body) + "\n")
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"[bold red]{kind}:[/] {escape(error.message)}")
+        if isinstance(error, Refused):
+            console.print(f"  Policy line: {escape(error.line)}")
+        if error.hint:
+            console.print(f"  Next: {escape(error.hint)}")
+    sys.exit(error.exit_code)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*[str(cell) for cell in row])
+    Console().print(table)
+
+
+def _open(location: Path, **options: Any) -> Workspace:
+    from affidavit.workspace import Workspace
+
+    if not (location / "workspace.db").exists():
+        raise UsageError(f"'{location}' is no workspace.", hint="Name one with --workspace, or make one with: affidavit run PROJECT.")
+    workspace = Workspace(location, **options)
+    for line in workspace.recovered:
+        sys.stderr.write(f"Recovered: {line}\n")
+    return workspace
+
+
+@app.command()
+def run(
+    project: Annotated[Path, typer.Argument(help="The project file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for workspace, report and bundle; default: 'out' beside the project.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a whole job from one file: load, mask, train, evaluate, explain, register, approve, deploy, report, verify."""
+    from affidavit.project import Job, Step
+
+    if as_json:
+        result = Job(project, out=out).run()
+        steps = [{"step": step.name, "result": step.result, "seconds": round(step.seconds, 3)} for step in result.steps]
+        _print_json(
+            {
+                "steps": steps,
+                "version": result.version,
+                "metrics": result.metrics,
+                "report": result.report,
+                "bundle": result.bundle,
+                "key": result.verifier_key,
+            }
+        )
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console()
+    with console.status("starting") as status:
+
+        def on_step(step: Step) -> None:
+            if step.seconds != step.seconds:  # NaN: the step has just begun
+                status.update(step.name)
+            else:
+                console.print(
+                    f"[green]✓[/] [bold]{step.name:<21}[/] [dim]{step.seconds:6.1f} s[/]  {escape(step.result)}", highlight=False, soft_wrap=True
+                )
+
+        job = Job(project, out=out, on_step=on_step, on_progress=lambda p: status.update(f"train {p.done}/{p.total} {escape(p.message)}"))
+        result = job.run()
+    console.print(f"\nReport:  {escape(str(result.report))}", highlight=False, soft_wrap=True)
+    console.print(f"Bundle:  {escape(str(result.bundle))}", highlight=False, soft_wrap=True)
+    console.print(f"Verify:  affidavit verify {escape(str(result.bundle))} --key '{escape(result.verifier_key)}'", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def plugins(workspace: Annotated[Path | None, typer.Option("--workspace", "-w")] = None, as_json: Json = False) -> None:
+    """What is installed, what failed to load and why."""
+    from affidavit.plugins import PluginManager
+
+    if workspace is not None:
+        with _open(workspace) as opened:
+            _show_plugins(opened.plugins, as_json)
+        return
+    manager = PluginManager()
+    manager.load_plugins()
+    _show_plugins(manager, as_json)
+
+
+def _show_plugins(manager: Any, as_json: bool) -> None:
+    loaded = [
+        {
+            "name": info.name,
+            "distribution": info.distribution,
+            "version": info.version,
+            "provides": [f"{entry.kind}:{entry.name}" for entry in info.registrations] or ([f"stage:{info.stage.name}"] if info.stage else []),
+        }
+        for info in manager.plugins
+    ]
+    failed = [{"name": failure.name, "distribution": failure.distribution, "reason": failure.reason} for failure in manager.failures]
+    if as_json:
+        _print_json({"plugins": loaded, "failures": failed})
+        return
+    _table(
+        "Plugins",
+        ["name", "distribution", "provides"],
+        [[p["name"], f"{p['distribution']} {p['version']}", ", ".join(p["provides"])] for p in loaded],
+    )
+    if failed:
+        _table("Not loaded", ["name", "distribution", "reason"], [[f["name"], f["distribution"], f["reason"]] for f in failed])
+
+
+@app.command()
+def mask(
+    source: Annotated[Path, typer.Argument(help="CSV, Parquet, JSON lines or Arrow.")],
+    target: Annotated[Path, typer.Argument(help="The masked file: .parquet or .csv.")],
+    policy: Annotated[Path | None, typer.Option(help="The policy file; default: detect and redact.")] = None,
+    workspace: Annotated[Path | None, typer.Option("--workspace", "-w", help="Take pseudonym keys from this workspace.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find and mask personal data in one file."""
+    from affidavit.files import mask_file
+
+    report = mask_file(source, target, policy=policy, workspace=workspace)
+    if as_json:
+        _print_json(report)
+        return
+    rows = [[name, entry.get("entity") or "", entry["operator"], entry["cells"]] for name, entry in report["columns"].items()]
+    _table(f"{report['rows']} rows written to {target}", ["column", "entity", "operator", "cells masked"], rows)
+
+
+@app.command()
+def budget(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
+    """What each data set has spent of its privacy budget, and has left."""
+    with _open(workspace) as opened:
+        rows = opened.budget()
+    if as_json:
+        _print_json(rows)
+        return
+    columns = list(rows[0]) if rows else ["nothing spent yet"]
+    _table("Privacy budgets", columns, [[_short(row[column]) for column in columns] for row in rows])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+@app.command()
+def log(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
+    """The ledger: every piece of evidence, oldest first."""
+    with _open(workspace) as opened:
+        rows = [
+            {
+                "index": entry.index,
+                "kind": entry.kind,
+                "phase": entry.predicate.get("phase", ""),
+                "status": entry.predicate.get("status", ""),
+                "time": entry.predicate.get("finished") or entry.predicate.get("started", ""),
+                "leaf": entry.leaf_hash,
+            }
+            for entry in opened.ledger.entries()
+        ]
+    if as_json:
+        _print_json(rows)
+        return
+    _table("Ledger", ["#", "kind", "phase", "status", "time", "leaf"], [[*list(row.values())[:5], row["leaf"][:12]] for row in rows])
+
+
+@app.command()
+def models(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
+    """Registered versions and their aliases."""
+    with _open(workspace) as opened:
+        versions = opened.versions.list()
+        aliases = {name: opened.versions.aliases(name) for name in {version.name for version in versions}}
+    rows = [
+        {
+            "version": str(version),
+            "type": version.model_type,
+            "aliases": [alias for alias, number in aliases[version.name].items() if number == version.number],
+            "artifact": version.artifact,
+        }
+        for version in versions
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    _table(
+        "Models", ["version", "type", "aliases", "artifact"], [[r["version"], r["type"], ", ".join(r["aliases"]), r["artifact"][:12]] for r in rows]
+    )
+
+
+@app.command()
+def approve(
+    version: Annotated[str, typer.Argument(help="For example credit-risk:1.")],
+    alias: Annotated[str, typer.Argument(help="For example production.")],
+    name: Annotated[str, typer.Option(help="Who approves.")],
+    key: Annotated[Path, typer.Option(help="The approver's private key file.")],
+    workspace: Where = DEFAULT_WORKSPACE,
+) -> None:
+    """Approve one version for one alias."""
+    from affidavit.approver import Approver
+
+    with _open(workspace, actor=name) as opened:
+        opened.approve(version, alias, approver=Approver.read(name, key))
+    typer.echo(f"{name} approved {version} for {alias}.")
+
+
+@app.command()
+def promote(version: str, alias: str, workspace: Where = DEFAULT_WORKSPACE) -> None:
+    """Point an alias at a version, if the policy's gates and approvals allow."""
+    with _open(workspace) as opened:
+        opened.promote(version, alias)
+    typer.echo(f"{version} is {alias}.")
+
+
+@app.command()
+def serve(
+    version: Annotated[str, typer.Argument(help="For example credit-risk@production.")],
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    api_key: Annotated[str | None, typer.Option(envvar="AFFIDAVIT_API_KEY", help="Required off loopback.")] = None,
+    workspace: Where = DEFAULT_WORKSPACE,
+) -> None:
+    """Serve a promoted version over HTTP (Open Inference Protocol v2) until interrupted."""
+    import threading
+
+    with _open(workspace) as opened, opened.deploy(version, target="http", host=host, port=port, api_key=api_key) as endpoint:
+        typer.echo(f"Serving {version} at {endpoint.url}; stop with Ctrl-C.")
+        threading.Event().wait()
+
+
+@app.command()
+def report(path: Annotated[Path, typer.Argument(help="The HTML file to write.")], workspace: Where = DEFAULT_WORKSPACE) -> None:
+    """Write the report: one self-contained HTML file."""
+    with _open(workspace) as opened:
+        typer.echo(f"Report: {opened.report(path)}")
+
+
+@app.command()
+def bundle(path: Annotated[Path, typer.Argument(help="The zip file to write.")], workspace: Where = DEFAULT_WORKSPACE) -> None:
+    """Write the bundle that an auditor gets."""
+    with _open(workspace) as opened:
+        typer.echo(f"Bundle: {opened.bundle(path)}\nKey:    {opened.verifier_key}")
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="The bundle.")],
+    key: Annotated[str | None, typer.Option(help="The workspace's verifier key, received by another road than the bundle.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a bundle offline: signatures, digests, proofs. Needs the core install only."""
+    from affidavit.plugins import load_service
+
+    result = load_service("verify")(path, key)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        typer.echo(str(result))
+    sys.exit(0 if result.ok else 1)
+
+
+@approver_app.command("new")
+def approver_new(name: str, out: Annotated[Path, typer.Option(help="The private key file to write.")]) -> None:
+    """Make a key pair for a person who approves."""
+    from affidavit.approver import Approver
+
+    approver = Approver.create(name, out)
+    typer.echo(f"Private key of {name}: {out} (keep it; nobody else needs it)\nPublic key: {approver.public_key.hex()}")
+
+
+@approver_app.command("enrol")
+def approver_enrol(
+    name: str,
+    public_key: Annotated[str, typer.Argument(help="Hex, as 'affidavit approver new' printed it.")],
+    role: Annotated[list[str], typer.Option(help="A role that the person has; repeatable.")],
+    workspace: Where = DEFAULT_WORKSPACE,
+) -> None:
+    """Enter a person's public key and roles in a workspace."""
+    try:
+        key = bytes.fromhex(public_key)
+    except ValueError:
+        raise UsageError("The public key is not hexadecimal.", hint="Copy what 'affidavit approver new' printed.") from None
+    with _open(workspace) as opened:
+        opened.enrol(key, name=name, roles=role)
+    typer.echo(f"{name} may approve as {', '.join(role)}.")

@@ -1,0 +1,276 @@
+"""Columns as arrays and text, and rows brought into the columns that a model was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from affidavit.errors import InvalidInput, UsageError, nearest
+from affidavit.interfaces.schema import Field, FieldType, Schema, shortlist
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from affidavit.interfaces.dataset import Dataset
+
+LARGEST_WHOLE = 2.0**53
+"""Beyond this a float64 no longer holds every integer, so a fraction-free float is no label."""
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values themselves, without dictionary, run-end or extension encoding."""
+    while True:
+        if isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        elif pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+            kind = kind.value_type
+        else:
+            return kind
+
+
+def plain_array(values: pa.Array) -> pa.Array:
+    """The values without dictionary, run-end or extension encoding."""
+    while True:
+        if isinstance(values, pa.ExtensionArray):
+            values = values.storage
+        elif pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        elif pa.types.is_run_end_encoded(values.type):
+            values = pc.run_end_decode(values)
+        else:
+            return values
+
+
+def tensor_shape(kind: pa.DataType) -> tuple[int, ...] | None:
+    """The shape of one value of a fixed-shape tensor or fixed-size list of numbers, else None."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        shape = tuple(kind.shape)
+        return shape if kind.permutation is None else tuple(shape[axis] for axis in kind.permutation)
+    shape = ()
+    while pa.types.is_fixed_size_list(kind):
+        shape = (*shape, kind.list_size)
+        kind = kind.value_type
+    return shape if shape and (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)) else None
+
+
+def numeric_array(column: pa.ChunkedArray, field: Field) -> NDArray[np.float64]:
+    """A column as float64: shape rows, or rows × shape for tensors; missing values are NaN. The array may be read-only.
+
+    Booleans become 0 and 1, dates and times seconds since 1970-01-01 (UTC where no zone is given).
+
+    Raises
+    ------
+    UsageError
+        The column holds text.
+    """
+    if field.type is FieldType.TENSOR:
+        parts = [_tensor_array(chunk) for chunk in column.chunks] or [np.empty((0, *(field.shape or ())))]
+    else:
+        parts = [_number_array(chunk, field.name) for chunk in column.chunks] or [np.empty(0)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _number_array(values: pa.Array, name: str) -> NDArray[np.float64]:
+    values = plain_array(values)
+    kind = values.type
+    if pa.types.is_date(kind):
+        values = values.cast(pa.timestamp("s"))
+    elif not (
+        pa.types.is_floating(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_null(kind)
+    ):
+        raise UsageError(f"Column '{name}' holds {kind} values, not numbers.", hint="Encode it first; Dataset.to_list gives the values.")
+    if pa.types.is_timestamp(values.type):
+        ticks = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[values.type.unit]
+        seconds: NDArray[np.float64] = values.view(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) / ticks
+        return seconds
+    if not pa.types.is_float64(values.type):
+        if pa.types.is_boolean(values.type):
+            values = values.cast(pa.uint8())
+        values = values.cast(pa.float64(), safe=False)
+    array: NDArray[np.float64] = values.to_numpy(zero_copy_only=False)
+    return array
+
+
+def _tensor_array(values: pa.Array) -> NDArray[np.float64]:
+    shape = tensor_shape(values.type)
+    assert shape is not None
+    permutation = values.type.permutation if isinstance(values.type, pa.FixedShapeTensorType) else None
+    physical = shape if permutation is None else tuple(values.type.shape)
+    size = math.prod(shape)
+    rows = len(values)
+    empty = values.is_null().to_numpy(zero_copy_only=False) if values.null_count else None
+    flat = plain_array(values)
+    while pa.types.is_fixed_size_list(flat.type):
+        width = flat.type.list_size
+        flat = flat.values.slice(flat.offset * width, len(flat) * width)
+    array = _number_array(flat, "tensor")[: rows * size].reshape((rows, *physical))
+    if permutation is not None:
+        array = array.transpose((0, *(axis + 1 for axis in permutation)))
+    if empty is not None:
+        array = array.copy()
+        array[empty] = np.nan
+    return array
+
+
+def text_array(column: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
+    """A categorical, text, boolean, numeric or datetime column as strings: ``true``, ``1`` (also for 1.0), ISO 8601 dates; missing as null."""
+    chunks = [_text_chunk(plain_array(chunk), field) for chunk in column.chunks]
+    return pa.chunked_array(chunks, type=pa.large_string())
+
+
+def text_values(data: Dataset, name: str) -> list[str | None]:
+    """One column as text, missing values as None; the form in which models look up categories."""
+    values: list[str | None] = text_array(data.column(name), data.schema[name]).to_pylist()
+    return values
+
+
+def _text_chunk(values: pa.Array, field: Field) -> pa.Array:
+    kind = values.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise UsageError(f"Column '{field.name}' holds {kind} values, which have no text form.")
+    if pa.types.is_floating(kind):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, kind), values)
+        whole = pc.and_(pc.equal(pc.floor(values), values), pc.less_equal(pc.abs(values), LARGEST_WHOLE))
+        if pc.all(whole).as_py():
+            values = values.cast(pa.int64())
+    elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        values = pc.strftime(values, format="%Y-%m-%d" if pa.types.is_date(kind) else "%Y-%m-%dT%H:%M:%S")
+    return values.cast(pa.large_string())
+
+
+# -- bringing rows into the trained columns ------------------------------------------------------------------------------------------------
+
+
+def conform(data: Dataset, inputs: Schema) -> Dataset:
+    """Give `data` the columns of `inputs`, in that order and of those types; extra columns are left out.
+
+    `data` itself comes back where nothing needs changing. Integers stand for floats, whole numbers and booleans for categories, 0 and 1
+    for booleans, ISO 8601 text for dates, and a column without values for anything.
+
+    Raises
+    ------
+    InvalidInput
+        A column is missing, or has another type or tensor shape than in training.
+    """
+    if data.schema is inputs or data.schema.layout == inputs.layout:
+        return data
+    for name in inputs.names:
+        if name not in data.schema:
+            raise InvalidInput(
+                f"Column '{name}' is missing: the model was trained with it.{nearest(name, data.schema.names)}",
+                hint=f"The model reads: {shortlist(inputs.names)}.",
+            )
+    columns, fields = [], []
+    for wanted in inputs:
+        found = data.schema[wanted.name]
+        column = data.column(wanted.name)
+        same = found.type is wanted.type and found.shape == wanted.shape
+        columns.append(column if same else _convert(column, found, wanted))
+        fields.append(replace(found, type=wanted.type, shape=wanted.shape, role=wanted.role))
+    table = pa.Table.from_arrays(columns, names=list(inputs.names)) if columns else data.table.select([])
+    return data.derive(table, Schema(tuple(fields)), "conform", columns=list(inputs.names))
+
+
+def _convert(column: pa.ChunkedArray, found: Field, wanted: Field) -> pa.ChunkedArray:
+    """Read a column as another field type, where nothing is lost by it."""
+    if wanted.type in (FieldType.CATEGORICAL, FieldType.TEXT) and found.type in (FieldType.CATEGORICAL, FieldType.TEXT):
+        return column
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column), arrow_type(wanted))])
+    try:
+        converted = _CONVERSIONS[found.type, wanted.type](column, found)
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        converted = None
+    if converted is None:
+        raise InvalidInput(
+            f"Column '{wanted.name}' holds {_described(found)} here, but the model was trained on {_described(wanted)}.",
+            hint="Give it the type that it had in training.",
+        ) from None
+    return converted
+
+
+def _described(field: Field) -> str:
+    return f"{field.type} values" if field.shape is None else f"{field.type} values of shape {'×'.join(map(str, field.shape))}"
+
+
+def _whole_to_text(column: pa.ChunkedArray, field: Field) -> pa.ChunkedArray | None:
+    numbers = numeric_array(column, field)
+    whole = np.isnan(numbers) | ((numbers == np.floor(numbers)) & (np.abs(numbers) <= LARGEST_WHOLE))
+    return text_array(column, field) if whole.all() else None
+
+
+def _bits_to_boolean(column: pa.ChunkedArray, field: Field) -> pa.ChunkedArray | None:
+    numbers = numeric_array(column, field)
+    return column.cast(pa.float64()).cast(pa.bool_()) if (np.isnan(numbers) | (numbers == 0) | (numbers == 1)).all() else None
+
+
+def _text_to_datetime(column: pa.ChunkedArray, field: Field) -> pa.ChunkedArray:
+    return text_array(column, field).cast(pa.timestamp("us"))
+
+
+_CONVERSIONS = {
+    (FieldType.BOOLEAN, FieldType.NUMERIC): lambda column, field: column.cast(pa.uint8()),
+    (FieldType.BOOLEAN, FieldType.CATEGORICAL): text_array,
+    (FieldType.NUMERIC, FieldType.CATEGORICAL): _whole_to_text,
+    (FieldType.NUMERIC, FieldType.TEXT): _whole_to_text,
+    (FieldType.NUMERIC, FieldType.BOOLEAN): _bits_to_boolean,
+    (FieldType.CATEGORICAL, FieldType.DATETIME): _text_to_datetime,
+    (FieldType.TEXT, FieldType.DATETIME): _text_to_datetime,
+}
+
+
+# -- prediction batches --------------------------------------------------------------------------------------------------------------------
+
+
+def arrow_type(field: Field) -> pa.DataType:
+    """The Arrow type in which a prediction batch holds a field."""
+    if field.type is FieldType.TENSOR:
+        return pa.list_(pa.float64(), math.prod(field.shape or ()))
+    return {
+        FieldType.NUMERIC: pa.float64(),
+        FieldType.BOOLEAN: pa.bool_(),
+        FieldType.DATETIME: pa.timestamp("us"),
+    }.get(field.type, pa.string())
+
+
+def table_from_rows(rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]], schema: Schema) -> pa.Table:
+    """A table in the columns of `schema`, from a list of rows or a dict of columns of Python values.
+
+    None and NaN are missing. Extra keys are left out; a row must name every column.
+
+    Raises
+    ------
+    InvalidInput
+        A column is missing, columns differ in length, or a value does not fit its field; the message names column and row, never the value.
+    """
+    names = schema.names
+    if isinstance(rows, Mapping):
+        for name in names:
+            if name not in rows:
+                _refuse_missing(name, rows, "")
+        lengths = {name: len(rows[name]) for name in names}
+        if len(set(lengths.values())) > 1:
+            raise InvalidInput(f"The columns differ in length: {shortlist(f'{name} {length}' for name, length in lengths.items())}.")
+        columns = [rows[name] for name in names]
+    else:
+        wanted = schema.required
+        for number, row in enumerate(rows):
+            if not wanted <= row.keys():
+                _refuse_missing(next(name for name in names if name not in row), row, f" in row {number + 1}")
+        columns = [[row[name] for row in rows] for name in names]
+    return pa.Table.from_arrays([_build(values, field) for values, field in zip(columns, schema.fields, strict=True)], names=list(names))
+
+
+def _refuse_missing(name: str, given: Mapping[str, Any], where: str) -> None:
+    raise InvalidInput(f"Column '{name}' is missing{where}.{nearest(name, [key for key in given if isinstance(key, str)])}")

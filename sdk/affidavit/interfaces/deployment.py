@@ -1,0 +1,63 @@
+"""The deployment interface: where a model goes to answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from affidavit.interfaces.dataset import Dataset
+    from affidavit.interfaces.model import Predictions, Signature
+
+
+class Predictor(Protocol):
+    """A governed model as a deployment sees it: every `predict` runs inside governance and is journalled."""
+
+    name: str
+    version: int
+    model_type: str
+    signature: Signature
+
+    def predict(self, data: Dataset) -> Predictions:
+        """Answer one batch. Raises InvalidInput for a batch that does not fit the signature."""
+        ...
+
+
+class Endpoint(ABC):
+    """A running deployment. Use as a context manager to stop it on the way out."""
+
+    url: str | None = None
+
+    @abstractmethod
+    def predict(self, data: Dataset) -> Predictions:
+        """Predict through the deployment's own road (for HTTP: a real request)."""
+
+    @abstractmethod
+    def healthy(self) -> bool:
+        """Say whether the endpoint is live and its model ready."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop answering and free the resources; calling it twice is harmless."""
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+class Deployment(ABC):
+    """A deployment target, registered under a name such as ``"http"``."""
+
+    type: ClassVar[str]
+
+    @abstractmethod
+    def deploy(self, predictor: Predictor, **options: Any) -> Endpoint:
+        """Start answering for `predictor`.
+
+        Raises
+        ------
+        UsageError
+            An option is unknown or does not fit.
+        """

@@ -1,0 +1,98 @@
+"""The seam between a model's training loop and governance.
+
+A model asks for its data statistics, its batches and its step. Without privacy these are the plain ones; with privacy they are the
+engine's. The loop is the same either way. The core knows nothing of torch: modules, optimizers and losses pass through as objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from affidavit.interfaces.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One report from work that takes long.
+
+    Attributes
+    ----------
+    done, total
+        Steps done and steps in all.
+    message
+        A few words for people, for example ``"epoch 3/20, loss 0.41"``.
+    """
+
+    done: int
+    total: int
+    message: str = ""
+
+
+class TrainingLoop(Protocol):
+    """Batches and steps over one module and optimizer."""
+
+    def epoch(self) -> Iterator[NDArray[np.int64]]:
+        """Row indices of each batch of one epoch. A batch may be empty: it still counts and must be passed to `step`."""
+        ...
+
+    def step(self, indices: NDArray[np.int64], losses: Callable[[NDArray[np.int64]], Any]) -> float:
+        """Take one optimizer step and give the mean loss (NaN for an empty batch).
+
+        Parameters
+        ----------
+        indices
+            The batch.
+        losses
+            Computes the loss of each example as a tensor of shape ``(len(indices),)``; it may be called on parts of the batch.
+        """
+        ...
+
+    def close(self) -> None:
+        """Undo whatever was attached to the module."""
+        ...
+
+
+class TrainingEngine(Protocol):
+    """Makes loops, and answers what a model needs to know of its data before the first step."""
+
+    private: bool
+
+    def center_and_scale(self, columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Location and positive scale of each column of a rows × columns array (NaN is missing)."""
+        ...
+
+    def vocabulary(self, values: Sequence[str | None]) -> tuple[str, ...] | None:
+        """The categories of one column, or None where they may not be read from the data and must be hashed."""
+        ...
+
+    def begin(self, module: Any, optimizer: Any, *, rows: int, batch_size: int, epochs: int, seed: int) -> TrainingLoop:
+        """Prepare `module` and `optimizer` for `epochs` passes over `rows` examples in batches of about `batch_size`."""
+        ...
+
+
+@dataclass(slots=True)
+class Training:
+    """What `Model.fit` is given besides its data.
+
+    Attributes
+    ----------
+    engine
+        None for plain training; a model with the capability `private_training` must use it when it is set.
+    validation
+        Rows for early stopping, never trained on. Always None when training is private: choosing by it would read it without noise.
+    seed
+        Seed of everything random that privacy does not depend on.
+    report
+        Called with progress; may raise to cancel.
+    """
+
+    engine: TrainingEngine | None = None
+    validation: Dataset | None = None
+    seed: int = 0
+    report: Callable[[Progress], None] = field(default=lambda progress: None)

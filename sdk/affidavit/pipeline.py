@@ -1,0 +1,165 @@
+"""The only caller of hooks, and the core's own innermost implementations, which forward to the object and check what comes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from affidavit.errors import IntegrityError, InvalidInput, PluginError, UsageError
+from affidavit.hookspecs import hookimpl
+from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.deployment import Endpoint
+from affidavit.interfaces.model import Evaluation, Explanation, Model, Predictions, inside_call
+
+if TYPE_CHECKING:
+    from affidavit.artifacts import Artifact
+    from affidavit.calls import (
+        ApproveCall,
+        Call,
+        DeployCall,
+        EvaluateCall,
+        ExplainCall,
+        LoadCall,
+        PackageCall,
+        PredictCall,
+        PromoteCall,
+        RegisterCall,
+        TrainCall,
+    )
+    from affidavit.interfaces.governance import Ledger
+    from affidavit.plugins import PluginManager
+    from affidavit.registry import Version
+
+_HOOK = {
+    "load": "affidavit_load",
+    "train": "affidavit_train",
+    "evaluate": "affidavit_evaluate",
+    "explain": "affidavit_explain",
+    "package": "affidavit_package",
+    "register": "affidavit_register_version",
+    "approve": "affidavit_approve",
+    "promote": "affidavit_promote",
+    "deploy": "affidavit_deploy",
+    "predict": "affidavit_predict",
+}
+
+
+class Pipeline:
+    """Runs calls through the sealed hooks."""
+
+    def __init__(self, manager: PluginManager, ledger: Ledger) -> None:
+        self._manager = manager
+        self._ledger = ledger
+
+    def run(self, call: Call) -> Any:
+        """Run one call.
+
+        Raises
+        ------
+        PluginError
+            Nobody answered, or the hooks were tampered with.
+        IntegrityError
+            The call answered but its outcome is not in the ledger: an answer that nobody can check is not given out.
+        """
+        hook = self._manager.hook_for(_HOOK[call.kind])
+        token = inside_call.set(True)
+        try:
+            result = hook(call=call)
+        finally:
+            inside_call.reset(token)
+        if result is None:
+            raise PluginError(f"No implementation answered the {call.kind} call.")
+        if not self._ledger.has_outcome(call):
+            raise IntegrityError(f"The outcome of this {call.kind} call is not in the ledger, so its result is withheld.")
+        return result
+
+
+class Core:
+    """The innermost implementation of each lifecycle hook."""
+
+    @hookimpl
+    def affidavit_load(self, call: LoadCall) -> Dataset:
+        source = call.reader.read(call.source, **call.options)
+        if isinstance(source, pa.Table):
+            return Dataset.from_arrow(source, name=call.name, target=call.target, fields=call.fields)
+        first = next(iter(source()), None)
+        if first is None or first.num_rows == 0:
+            raise InvalidInput(f"Data set '{call.name}' has no rows.")
+        head = Dataset.from_arrow(pa.Table.from_batches([first]), name=call.name, target=call.target, fields=call.fields)
+        return Dataset(source, head.schema, name=call.name)
+
+    @hookimpl
+    def affidavit_train(self, call: TrainCall) -> Model:
+        call.model.fit(call.data, call.training)
+        if call.model.signature is None:
+            raise PluginError(f"Model type '{call.model.type}' set no signature in fit.")
+        return call.model
+
+    @hookimpl
+    def affidavit_evaluate(self, call: EvaluateCall) -> Evaluation:
+        from affidavit import metrics
+        from affidavit.interfaces.infer import class_labels
+
+        signature = call.model.fitted
+        if call.data.schema.target is None or call.data.schema.target.name != signature.target:
+            raise UsageError(f"The evaluation data have no target '{signature.target}'.", hint="Load them with target=….")
+        predictions = _checked(call.model.predict(call.data), call)
+        truth = class_labels(call.data)[0] if signature.task.classifies else call.data.to_numpy(signature.target)
+        policy = call.workspace.policy.fairness
+        evaluation = metrics.evaluate(
+            predictions, truth, task=signature.task, classes=signature.classes, data_name=call.data.name, positive=policy.favourable, seed=call.seed
+        )
+        if not policy.protected:
+            return evaluation
+        fairness = call.workspace.service("fairness")(call.data, predictions, truth, policy)
+        return Evaluation(evaluation.task, evaluation.rows, evaluation.data, evaluation.metrics, evaluation.curves, fairness)
+
+    @hookimpl
+    def affidavit_explain(self, call: ExplainCall) -> Explanation:
+        if call.explainer is None:
+            raise PluginError("No explainer was chosen for this call.")
+        explanation = call.explainer.explain(call.model, call.data, call.background, **call.options)
+        if not isinstance(explanation, Explanation):
+            raise PluginError(f"Explainer '{call.explainer.type}' gave {type(explanation).__name__}, not an Explanation.")
+        return explanation
+
+    @hookimpl
+    def affidavit_package(self, call: PackageCall) -> Artifact:
+        from affidavit.artifacts import package
+
+        return package(call.model, call.workspace.objects)
+
+    @hookimpl
+    def affidavit_register_version(self, call: RegisterCall) -> Version:
+        return call.workspace.versions.add(
+            call.name, call.artifact.digest, model_type=call.artifact.model_type, submitter=call.actor.key or call.actor.name
+        )
+
+    @hookimpl
+    def affidavit_approve(self, call: ApproveCall) -> Version:
+        return call.version
+
+    @hookimpl
+    def affidavit_promote(self, call: PromoteCall) -> Version:
+        call.workspace.versions.point(call.version.name, call.alias, call.version.number)
+        return call.version
+
+    @hookimpl
+    def affidavit_deploy(self, call: DeployCall) -> Endpoint:
+        endpoint = call.deployment.deploy(call.predictor, **call.options)
+        if not isinstance(endpoint, Endpoint):
+            raise PluginError(f"Target '{call.deployment.type}' gave {type(endpoint).__name__}, not an Endpoint.")
+        return endpoint
+
+    @hookimpl
+    def affidavit_predict(self, call: PredictCall) -> Predictions:
+        return _checked(call.model.predict(call.data), call)
+
+
+def _checked(predictions: Predictions, call: PredictCall | EvaluateCall) -> Predictions:
+    if type(predictions) is not Predictions:
+        raise PluginError(f"Model type '{call.model.type}' gave {type(predictions).__name__} from predict, not Predictions.")
+    if len(predictions) != len(call.data):
+        raise PluginError(f"Model type '{call.model.type}' gave {len(predictions)} answers for {len(call.data)} rows.")
+    return predictions

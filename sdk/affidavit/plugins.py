@@ -1,0 +1,314 @@
+"""Plugins: discover, check, order, seal. One broken plugin never takes the rest down; one broken governance module stops everything."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from types import MappingProxyType
+from typing import Any
+
+import pluggy
+
+from affidavit import hookspecs
+from affidavit.errors import MissingExtra, PluginError, UsageError, nearest
+from affidavit.interfaces.governance import Stage
+
+PLUGIN_GROUP = "affidavit.plugins.v1"
+GOVERNANCE_GROUP = "affidavit.governance.v1"
+BUNDLED = "affidavit"
+LIFECYCLE = tuple(name for name in vars(hookspecs) if name.startswith("affidavit_") and name != "affidavit_register")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One name in the registry.
+
+    Attributes
+    ----------
+    path
+        ``"module:attribute"``, imported at first use.
+    plugin
+        The entry point that added it.
+    """
+
+    kind: str
+    name: str
+    path: str
+    capabilities: frozenset[str]
+    extra: str | None
+    plugin: str
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFailure:
+    """A plugin that could not be used, and why."""
+
+    name: str
+    distribution: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """A plugin that is in use."""
+
+    name: str
+    distribution: str
+    version: str
+    registrations: tuple[Registration, ...] = ()
+    stage: Stage | None = None
+
+
+class Registry:
+    """Names of model types, sources, targets, explainers, recognizers, operators, key providers and services.
+
+    The names are visible at once; what stands behind one is imported when it is first asked for.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], Registration] = {}
+        self._loaded: dict[tuple[str, str], Any] = {}
+
+    @property
+    def entries(self) -> Mapping[tuple[str, str], Registration]:
+        """A read-only view of everything registered."""
+        return MappingProxyType(self._entries)
+
+    def names(self, kind: str, *, capability: str | None = None) -> tuple[str, ...]:
+        """Registered names of one kind, optionally only those with a capability."""
+        return tuple(
+            sorted(entry.name for entry in self._entries.values() if entry.kind == kind and (capability is None or capability in entry.capabilities))
+        )
+
+    def get(self, kind: str, name: str) -> Any:
+        """Import and give what is registered.
+
+        Raises
+        ------
+        UsageError
+            The name is unknown; the message lists the known ones.
+        MissingExtra
+            A library that the entry's extra installs is absent.
+        PluginError
+            The module cannot be imported, or does not hold the attribute.
+        """
+        key = (kind, name)
+        if key in self._loaded:
+            return self._loaded[key]
+        entry = self._entries.get(key)
+        if entry is None:
+            known = self.names(kind)
+            word = {"model": "model type"}.get(kind, kind.replace("_", " "))
+            raise UsageError(f"There is no {word} '{name}'.{nearest(name, known)}", hint=f"Known: {', '.join(known) or 'none'}.")
+        module, _, attribute = entry.path.partition(":")
+        try:
+            value = getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            library = (error.name or "?").partition(".")[0]
+            if entry.extra is None or library.startswith("affidavit"):
+                raise PluginError(f"Plugin '{entry.plugin}': {kind} '{name}' needs module '{error.name}', which is absent.") from error
+            raise MissingExtra(f"{kind.replace('_', ' ').capitalize()} '{name}'", extra=entry.extra, library=library) from error
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise PluginError(f"Plugin '{entry.plugin}': {kind} '{name}' cannot be imported from {entry.path}: {error}") from error
+        self._loaded[key] = value
+        return value
+
+
+class _Writer:
+    """What one plugin's `affidavit_register` may do: add names, all or none of which are kept."""
+
+    def __init__(self, registry: Registry, plugin: str) -> None:
+        self._registry = registry
+        self._plugin = plugin
+        self.added: list[Registration] = []
+
+    def add(self, kind: str, name: str, path: str, *, capabilities: Iterable[str] = (), extra: str | None = None) -> None:
+        """Register `path` (``"module:attribute"``) as `name`. Raises PluginError for a name that is taken."""
+        if path.count(":") != 1:
+            raise PluginError(f"Plugin '{self._plugin}' registers {kind} '{name}' with the path '{path}'; write 'module:attribute'.")
+        taken = self._registry.entries.get((kind, name))
+        if taken is not None or any((entry.kind, entry.name) == (kind, name) for entry in self.added):
+            owner = taken.plugin if taken else self._plugin
+            raise PluginError(f"Plugin '{self._plugin}' registers {kind} '{name}', which plugin '{owner}' registered before.")
+        self.added.append(Registration(kind, name, path, frozenset(capabilities), extra, self._plugin))
+
+
+class PluginManager(pluggy.PluginManager):
+    """Pluggy's manager with guards; see the module's docstring and `docs/threat-model.md`."""
+
+    def __init__(self, allow: Iterable[str] = (BUNDLED,)) -> None:
+        super().__init__("affidavit")
+        self.registry = Registry()
+        self.failures: list[PluginFailure] = []
+        self.plugins: list[PluginInfo] = []
+        self._allow = frozenset(allow) | {BUNDLED}
+        self._sealed: dict[str, tuple[pluggy.HookImpl, ...]] | None = None
+        self.add_hookspecs(hookspecs)
+
+    # -- loading --------------------------------------------------------------------------------------------------------------------
+
+    def load_plugins(self, entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
+        """Load every entry point alone; what fails stands in `failures` and leaves nothing behind."""
+        found = list(metadata.entry_points(group=PLUGIN_GROUP) if entry_points is None else entry_points)
+        counts = Counter(entry.name for entry in found)
+        for entry in sorted(found, key=lambda e: (_distribution(e) != BUNDLED, e.name)):
+            distribution = _distribution(entry)
+            if counts[entry.name] > 1 and distribution != BUNDLED:
+                self._fail(entry, f"the entry-point name '{entry.name}' is used by more than one distribution; rename one")
+            elif distribution not in self._allow:
+                self._fail(entry, f"distribution '{distribution}' is not in the policy's plugins.allow")
+            else:
+                self._load_one(entry)
+
+    def _load_one(self, entry: metadata.EntryPoint) -> None:
+        try:
+            plugin = entry.load()
+            self._check_hooks(plugin, entry)
+            self.register(plugin, name=entry.name)
+        except Exception as error:
+            self._fail(entry, f"{type(error).__name__}: {error}")
+            return
+        writer = _Writer(self.registry, entry.name)
+        try:
+            for impl in self.hook.affidavit_register.get_hookimpls():
+                if impl.plugin is plugin:
+                    impl.function(*[writer for _ in impl.argnames])
+        except Exception as error:
+            self.unregister(plugin)
+            self._fail(entry, f"{type(error).__name__}: {error}")
+            return
+        for registration in writer.added:
+            self.registry._entries[(registration.kind, registration.name)] = registration
+        self.plugins.append(PluginInfo(entry.name, _distribution(entry), _version(entry), tuple(writer.added)))
+
+    def _fail(self, entry: metadata.EntryPoint, reason: str) -> None:
+        self.failures.append(PluginFailure(entry.name, _distribution(entry), reason))
+
+    def _check_hooks(self, plugin: object, entry: metadata.EntryPoint) -> None:
+        """Refuse hook implementations that would run around or after governance."""
+        for name in dir(plugin):
+            options = self.parse_hookimpl_opts(plugin, name)  # type: ignore[arg-type]  # pluggy types plugins as modules, objects work alike
+            if options is None:
+                continue
+            hook = options.get("specname") or name
+            function = getattr(plugin, name)
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                raise PluginError(f"'{name}' is asynchronous: it would run after the audit closed. Write a plain function.")
+            if hook not in LIFECYCLE:
+                continue
+            if options["hookwrapper"]:
+                raise PluginError(f"'{name}' is an old-style hook wrapper, which can swallow a refusal. Use wrapper=True.")
+            if not options["wrapper"]:
+                raise PluginError(f"'{name}' would replace the core's own '{hook}'. Register a model type, source or target instead.")
+            if options["tryfirst"]:
+                raise PluginError(f"'{name}' asks to stand outside governance (tryfirst).")
+
+    def load_governance(self, workspace: Any, entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
+        """Load the governance modules and register them, innermost first, after all plugins.
+
+        Raises
+        ------
+        PluginError
+            A module fails to load, a stage is missing or doubled, or a distribution is not allowed. Governance is whole or absent.
+        """
+        found = metadata.entry_points(group=GOVERNANCE_GROUP) if entry_points is None else entry_points
+        modules: dict[Stage, tuple[metadata.EntryPoint, Any]] = {}
+        for entry in found:
+            if _distribution(entry) not in self._allow:
+                self._fail(entry, f"distribution '{_distribution(entry)}' is not in the policy's plugins.allow")
+                continue
+            try:
+                module = entry.load()(workspace)
+                stage = Stage(module.stage)
+            except Exception as error:
+                raise PluginError(
+                    f"Governance module '{entry.name}' failed to load ({type(error).__name__}: {error}).", hint="Nothing may run without it."
+                ) from error
+            if stage in modules:
+                raise PluginError(f"Governance modules '{modules[stage][0].name}' and '{entry.name}' both claim stage {stage.name}.")
+            modules[stage] = (entry, module)
+        missing = [stage.name for stage in Stage if stage not in modules]
+        if missing:
+            raise PluginError(f"No governance module for stage {', '.join(missing)}.", hint="Reinstall affidavit.")
+        for stage in sorted(Stage, reverse=True):
+            entry, module = modules[stage]
+            self.register(module, name=f"governance:{entry.name}")
+            self.plugins.append(PluginInfo(entry.name, _distribution(entry), _version(entry), stage=stage))
+
+    # -- sealing --------------------------------------------------------------------------------------------------------------------
+
+    def seal(self) -> None:
+        """Check the order of every lifecycle hook and allow no change from here on."""
+        sealed: dict[str, tuple[pluggy.HookImpl, ...]] = {}
+        for name in LIFECYCLE:
+            implementations = tuple(getattr(self.hook, name).get_hookimpls())
+            outside_in = [impl.plugin for impl in reversed(implementations)]
+            stages = [getattr(plugin, "stage", None) for plugin in outside_in]
+            governed = [stage for stage in stages if isinstance(stage, Stage)]
+            if stages[: len(governed)] != sorted(governed) or not governed or governed[0] is not Stage.AUDIT:
+                raise PluginError(f"Hook '{name}': something stands outside governance or out of its order.")
+            if any(not (impl.wrapper or impl.plugin_name == "core") for impl in implementations):
+                raise PluginError(f"Hook '{name}' has an innermost implementation that is not the core's.")
+            sealed[name] = implementations
+        self._sealed = sealed
+
+    def hook_for(self, name: str) -> Callable[..., Any]:
+        """The hook to call, after checking that nothing was added or removed since the seal."""
+        hook = getattr(self.hook, name)
+        if self._sealed is None:
+            raise PluginError("The plugin manager is not sealed yet; no call may run.")
+        if tuple(hook.get_hookimpls()) != self._sealed[name]:
+            raise PluginError(f"Hook '{name}' was changed after the seal.", hint="Open the workspace again.")
+        return hook  # type: ignore[no-any-return]  # pluggy's hook relay is untyped
+
+    def _refuse_if_sealed(self, what: str) -> None:
+        if getattr(self, "_sealed", None) is not None:
+            raise PluginError(f"The plugin manager is sealed: it cannot {what}.", hint="Install the plugin and open the workspace again.")
+
+    def register(self, plugin: object, name: str | None = None) -> str | None:
+        self._refuse_if_sealed("register a plugin")
+        return super().register(plugin, name)
+
+    def unregister(self, plugin: object | None = None, name: str | None = None) -> Any:
+        self._refuse_if_sealed("unregister a plugin")
+        return super().unregister(plugin, name)
+
+    def set_blocked(self, name: str) -> None:
+        self._refuse_if_sealed("block a plugin")
+        super().set_blocked(name)
+
+    def subset_hook_caller(self, name: str, remove_plugins: Iterable[object]) -> pluggy.HookCaller:
+        raise PluginError(f"A call of '{name}' without some plugins would drop governance.")
+
+
+def _distribution(entry: metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "unknown"
+
+
+def _version(entry: metadata.EntryPoint) -> str:
+    return entry.dist.version if entry.dist is not None else "unknown"
+
+
+@dataclass(slots=True)
+class _Shared:
+    manager: PluginManager | None = field(default=None)
+
+
+_shared = _Shared()
+
+
+def bundled_registry() -> Registry:
+    """The registry of the bundled plugins, for uses that need no workspace (drawing a plot, masking a file, verifying a bundle)."""
+    if _shared.manager is None:
+        manager = PluginManager()
+        manager.load_plugins()
+        _shared.manager = manager
+    return _shared.manager.registry
+
+
+def load_service(name: str) -> Any:
+    """A service of the bundled plugins by name."""
+    return bundled_registry().get("service", name)

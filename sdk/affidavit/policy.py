@@ -1,0 +1,245 @@
+"""The policy: what must be true, in one YAML file. Unknown keys are errors, and every default is the safe one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from affidavit.errors import InvalidInput, UsageError, nearest
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Operator(_Section):
+    """How one field is masked: a name, with settings where the operator takes any.
+
+    In YAML either ``email: redact`` or ``age: {generalise: {width: 5}}``.
+    """
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+def _operator(value: object) -> object:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+        name, settings = next(iter(value.items()))
+        return {"name": name, "settings": settings or {}}
+    return value
+
+
+class MaskingPolicy(_Section):
+    """What is masked on the way in.
+
+    Attributes
+    ----------
+    detect
+        Look for personal data in every column, also undeclared ones.
+    threshold
+        Score from which a finding counts, between 0 and 1.
+    default
+        The operator for found entities that no other line names.
+    fields, entities
+        Operators by column name, and by entity name; a field's line wins.
+    """
+
+    detect: bool = True
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.6
+    default: Operator = Operator(name="redact")
+    fields: dict[str, Operator] = Field(default_factory=dict)
+    entities: dict[str, Operator] = Field(default_factory=dict)
+
+    @field_validator("default", mode="before")
+    @classmethod
+    def _one(cls, value: object) -> object:
+        return _operator(value)
+
+    @field_validator("fields", "entities", mode="before")
+    @classmethod
+    def _each(cls, value: object) -> object:
+        return {key: _operator(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+class PrivacyPolicy(_Section):
+    """Differential privacy of training.
+
+    Attributes
+    ----------
+    epsilon, delta
+        The guarantee of one training run.
+    unit, relation
+        What a neighbouring data set differs in.
+    dataset_budget
+        The ε that one data set, with all that was made from it, may spend in its life at `delta`.
+    max_grad_norm
+        Clipping bound C of each example's gradient.
+    records
+        The public number of records, where it is not the row count. Sampling rate and divisor come from it.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, le=100)] = 3.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    unit: Literal["record"] = "record"
+    relation: Literal["add-or-remove-one"] = "add-or-remove-one"
+    dataset_budget: Annotated[float, Field(gt=0)] = 8.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    records: Annotated[int, Field(gt=0)] | None = None
+
+
+class ExplainPolicy(_Section):
+    """Attributes
+    ----------
+    required
+        A version needs an explanation in evidence before it may be promoted.
+    each_prediction
+        Attach an explanation to every prediction.
+    release
+        What of an explanation may leave.
+    max_residual
+        Largest additivity residual that an exact method may have, relative to the output's scale.
+    """
+
+    required: bool = True
+    each_prediction: bool = False
+    release: Literal["full"] = "full"
+    max_residual: Annotated[float, Field(gt=0)] = 1e-6
+
+
+class Gate(_Section):
+    """A bound on one metric.
+
+    Attributes
+    ----------
+    bound
+        ``value`` tests the point estimate, ``lower`` and ``upper`` the ends of its 95 % interval.
+    """
+
+    metric: str
+    min: float | None = None
+    max: float | None = None
+    bound: Literal["value", "lower", "upper"] = "value"
+
+
+class QualityPolicy(_Section):
+    """Floors that an evaluation must reach before a version may be promoted."""
+
+    gates: tuple[Gate, ...] = ()
+
+
+class FairnessPolicy(_Section):
+    """Attributes
+    ----------
+    protected
+        Columns whose groups are compared. They get the role `protected` and are no model input.
+    gates
+        Bounds on group gaps and ratios; each must hold for every protected column.
+    favourable
+        The class that counts as selected; default: the last class.
+    bins
+        Edges for numeric protected columns, by name, for example ``{age: [26]}``; default: the median.
+    """
+
+    protected: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    favourable: str | None = None
+    bins: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+
+
+class ApprovalRule(_Section):
+    """How many people, and in which roles, must approve before an alias moves."""
+
+    count: Annotated[int, Field(ge=0)] = 1
+    roles: tuple[str, ...] = ()
+
+
+class PluginPolicy(_Section):
+    """Which distributions may provide plugins."""
+
+    allow: tuple[str, ...] = ("affidavit",)
+
+
+class RetentionPolicy(_Section):
+    """How long records are kept, as ``180d`` (days)."""
+
+    predictions: str = "180d"
+
+    @field_validator("predictions")
+    @classmethod
+    def _days(cls, value: str) -> str:
+        if not re.fullmatch(r"[1-9][0-9]{0,4}d", value):
+            raise ValueError("write a number of days, such as 180d")
+        return value
+
+
+class Policy(_Section):
+    """What must be true. The empty policy masks and audits, and asks for one approval before ``production``."""
+
+    masking: MaskingPolicy = MaskingPolicy()
+    privacy: PrivacyPolicy | None = None
+    explain: ExplainPolicy = ExplainPolicy()
+    fairness: FairnessPolicy = FairnessPolicy()
+    quality: QualityPolicy = QualityPolicy()
+    approvals: dict[str, ApprovalRule] = Field(default_factory=lambda: {"production": ApprovalRule()})
+    plugins: PluginPolicy = PluginPolicy()
+    retention: RetentionPolicy = RetentionPolicy()
+
+    @classmethod
+    def read(cls, path: str | Path) -> Policy:
+        """Read a policy file. Raises UsageError or InvalidInput, naming file and key."""
+        return parse_model(cls, read_yaml(path), whose=f"Policy {Path(path).name}")
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the policy's canonical JSON."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The content of a YAML file. Raises UsageError where it is absent, InvalidInput where it is no YAML."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be read: {error.strerror}.", hint="Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"'{path}' is not UTF-8 text (byte {error.start}).") from error
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise InvalidInput(f"'{path}' is no valid YAML{where}.") from error
+
+
+def parse_model(model: type[M], value: object, *, whose: str) -> M:
+    """Validate `value`, with one clear error: the key path, what is wrong with it, and the nearest known key."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(model, first["loc"][:-1])
+            hint = f"Known keys: {', '.join(known)}." if known else None
+            raise InvalidInput(f"{whose}: unknown key '{path}'.{nearest(str(first['loc'][-1]), known)}", hint=hint) from None
+        raise InvalidInput(f"{whose}: '{path or 'the file'}' is wrong: {first['msg']}.") from None
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    current: Any = model
+    for part in path:
+        if not (isinstance(current, type) and issubclass(current, BaseModel)) or part not in current.model_fields:
+            return []
+        annotation = current.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        current = next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []

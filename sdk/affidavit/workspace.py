@@ -1,0 +1,433 @@
+"""What users hold in their hand: one place for runs, registry, ledger, budgets and keys."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pyarrow as pa
+
+from affidavit.approver import Approver, approval_message
+from affidavit.artifacts import load_model, model_digest
+from affidavit.calls import (
+    ApproveCall,
+    DeployCall,
+    EvaluateCall,
+    ExplainCall,
+    LoadCall,
+    PackageCall,
+    PredictCall,
+    PromoteCall,
+    RegisterCall,
+    TrainCall,
+)
+from affidavit.errors import UsageError
+from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.governance import JSON, Actor, Keyring, Ledger
+from affidavit.interfaces.schema import Schema
+from affidavit.interfaces.training import Progress, Training
+from affidavit.pipeline import Core, Pipeline
+from affidavit.plugins import PluginManager, Registry
+from affidavit.policy import Policy, parse_model
+from affidavit.registry import Version, Versions
+from affidavit.store import Objects, Store
+
+if TYPE_CHECKING:
+    from affidavit.artifacts import Artifact
+    from affidavit.interfaces.deployment import Endpoint
+    from affidavit.interfaces.model import Evaluation, Explanation, Model, Predictions, Signature
+
+BACKGROUND_ROWS = 100
+"""Rows of the training data kept as the reference of later explanations: shap's usual size."""
+
+
+class Workspace:
+    """A governed workspace: every call on it leaves signed evidence in its ledger.
+
+    Parameters
+    ----------
+    location
+        A folder (made if absent) or a ``postgresql://`` URL.
+    policy
+        A policy file, a `Policy`, or a mapping. None takes the policy that the workspace was last opened with, or the default one.
+    actor
+        Who makes the calls; a name or an `Actor`. Default: the login name.
+    passphrase
+        Opens (or, for a new workspace, sets) the keyring. None takes ``AFFIDAVIT_PASSPHRASE`` or ``AFFIDAVIT_KEY`` from the environment, or
+        else a key file in the user's configuration folder, outside the workspace.
+
+    Raises
+    ------
+    UsageError, InvalidInput
+        The location is no workspace, or the policy cannot be read.
+    IntegrityError
+        The keyring does not open, or the ledger was changed.
+    """
+
+    def __init__(
+        self,
+        location: str | Path,
+        *,
+        policy: str | Path | Policy | Mapping[str, Any] | None = None,
+        actor: str | Actor | None = None,
+        passphrase: str | None = None,
+    ) -> None:
+        given = _read_policy(policy)
+        self.store = Store.open(location)
+        try:
+            self._open(given, actor, passphrase)
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _open(self, given: Policy | None, actor: str | Actor | None, passphrase: str | None) -> None:
+        stored = Policy.model_validate_json(self.store.files.read("policy.json")) if self.store.files.exists("policy.json") else Policy()
+        self.policy = given or stored
+        self.actor = actor if isinstance(actor, Actor) else Actor(actor or getpass.getuser())
+        self._manager = PluginManager(self.policy.plugins.allow)
+        self._manager.load_plugins()
+        self.keyring: Keyring = self.service("keyring")(self.store, passphrase=passphrase)
+        self.objects = Objects(self.store.files, self.keyring)
+        self.ledger: Ledger = self.service("ledger")(self.store, self.keyring)
+        try:
+            self.versions = Versions(self.store)
+            self._manager.register(Core(), name="core")
+            self._manager.load_governance(self)
+            self._manager.seal()
+        except BaseException:
+            self.ledger.close()
+            raise
+        self._pipeline = Pipeline(self._manager, self.ledger)
+        self._digests: WeakKeyDictionary[Model, str] = WeakKeyDictionary()
+        self._endpoints: list[Endpoint] = []
+        self._models: dict[str, Model] = {}
+        if given is not None or not self.store.files.exists("policy.json"):
+            self.store.files.write("policy.json", self.policy.model_dump_json().encode())
+        self._record_plugins()
+
+    # -- the life of a model --------------------------------------------------------------------------------------------------------
+
+    def load(
+        self,
+        source: Any,
+        *,
+        target: str | None = None,
+        fields: Mapping[str, Mapping[str, Any]] | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> Dataset:
+        """Read a data set; personal data are found and masked on the way in.
+
+        Parameters
+        ----------
+        source
+            A path (CSV, Parquet, JSON lines, Arrow), a database URL (with ``query=``), or a frame in memory.
+        target
+            The column to predict.
+        fields
+            Types and roles by column, for example ``{"age": {"role": "protected"}}``.
+        name
+            What to call the data set; default: the file's name.
+        options
+            What the source takes, for example ``delimiter`` or ``query``.
+        """
+        reader = self._source_for(source)
+        overrides: dict[str, dict[str, Any]] = {column: {"role": "protected"} for column in self.policy.fairness.protected}
+        for column, changes in (fields or {}).items():
+            overrides[column] = {**overrides.get(column, {}), **changes}
+        label = name or (Path(source).name.split(".")[0] if isinstance(source, (str, Path)) and "://" not in str(source) else "data")
+        call = LoadCall(self, self.actor, reader=reader, source=source, name=label, target=target, fields=overrides, options=options)
+        result: Dataset = self._pipeline.run(call)
+        return result
+
+    def train(
+        self,
+        model: str,
+        data: Dataset,
+        *,
+        validation: Dataset | None = None,
+        seed: int = 0,
+        report: Callable[[Progress], None] | None = None,
+        **params: Any,
+    ) -> Model:
+        """Train a model of type `model` (``"tabular.mlp"``) on `data`; privately, where the policy says so.
+
+        Raises
+        ------
+        UsageError
+            The type is unknown; the message lists the known ones.
+        Refused
+            The policy or the data set's privacy budget refuses; the message says what would satisfy it.
+        """
+        instance: Model = self.registry.get("model", model)(**params)
+        training = Training(validation=validation, seed=seed, report=report or (lambda progress: None))
+        call = TrainCall(self, self.actor, model=instance, data=data, training=training)
+        fitted: Model = self._pipeline.run(call)
+        fitted._governed = True
+        self._keep_background(fitted, call.data, seed)
+        return fitted
+
+    def evaluate(self, model: Model, data: Dataset, *, seed: int = 0) -> Evaluation:
+        """Measure `model` on `data`: quality with 95 % intervals, and group figures for the policy's protected columns."""
+        result: Evaluation = self._pipeline.run(EvaluateCall(self, self.actor, model=model, data=data, seed=seed))
+        return result
+
+    def explain(
+        self,
+        model: Model,
+        data: Dataset,
+        *,
+        background: Dataset | None = None,
+        method: str | None = None,
+        **options: Any,
+    ) -> Explanation:
+        """Attribute each row's prediction to the input fields.
+
+        Parameters
+        ----------
+        background
+            The reference rows; default: a sample of the training data.
+        method
+            ``"tree"``, ``"linear"``, ``"kernel"``, ``"exact"``, ``"lime"``…; default: the best one for the model.
+        options
+            ``label`` (the class to explain), ``seed`` and what the method takes.
+        """
+        reference = background if background is not None else self.background(model)
+        if reference is None:
+            raise UsageError("There is no background for this model here.", hint="Pass background=, some rows of the training data.")
+        call = ExplainCall(self, self.actor, model=model, data=data, background=reference, method=method, options=options)
+        result: Explanation = self._pipeline.run(call)
+        return result
+
+    def package(self, model: Model) -> Artifact:
+        """Write `model` as an artifact: sealed, content-addressed, never pickle."""
+        artifact: Artifact = self._pipeline.run(PackageCall(self, self.actor, model=model))
+        return artifact
+
+    def register(self, model: Model, name: str) -> Version:
+        """Package `model` and give it the next version of `name`."""
+        artifact = self.package(model)
+        version: Version = self._pipeline.run(RegisterCall(self, self.actor, artifact=artifact, name=name))
+        return version
+
+    def enrol(self, approver: Approver | bytes, *, name: str | None = None, roles: Sequence[str]) -> None:
+        """Enter a person's public key and roles, so that the person may approve."""
+        key = approver.public_key if isinstance(approver, Approver) else approver
+        label = name or (approver.name if isinstance(approver, Approver) else "")
+        self.service("roster")(self).enrol(key, name=label, roles=tuple(roles))
+
+    def approve(self, version: Version | str, alias: str, *, approver: Approver) -> None:
+        """Record one person's signed approval of `version` for `alias`."""
+        target = self.versions.get(version)
+        signature = approver.sign(approval_message(self.store.workspace_id, target, alias))
+        actor = Actor(approver.name, key=approver.fingerprint)
+        self._pipeline.run(ApproveCall(self, actor, version=target, alias=alias, key=approver.public_key, signature=signature))
+
+    def promote(self, version: Version | str, alias: str, *, approver: Approver | Sequence[Approver] | None = None) -> Version:
+        """Point `alias` at `version`, if the policy's gates hold and its approvals are there.
+
+        Parameters
+        ----------
+        approver
+            People who approve at the same time; approvals recorded before count as well.
+        """
+        target = self.versions.get(version)
+        for person in [approver] if isinstance(approver, Approver) else approver or []:
+            self.approve(target, alias, approver=person)
+        result: Version = self._pipeline.run(PromoteCall(self, self.actor, version=target, alias=alias))
+        return result
+
+    def deploy(self, version: Version | str, *, target: str = "in-process", **options: Any) -> Endpoint:
+        """Start an endpoint for a promoted version, for example ``deploy("credit-risk@production", target="http", port=8080)``."""
+        chosen = self.versions.get(version)
+        deployment = self.registry.get("target", target)()
+        predictor = GovernedPredictor(self, self.model(chosen), chosen)
+        call = DeployCall(self, self.actor, deployment=deployment, predictor=predictor, version=chosen, options=options)
+        endpoint: Endpoint = self._pipeline.run(call)
+        self._endpoints.append(endpoint)
+        return endpoint
+
+    def predict(self, model: Model | Version | str, data: Any) -> Predictions:
+        """Answer each row of `data` (a data set, a frame, a dict of columns or a list of dicts)."""
+        chosen = None if _is_model(model) else self.versions.get(model)  # type: ignore[arg-type]  # not a model, so a version
+        instance: Model = model if chosen is None else self.model(chosen)  # type: ignore[assignment]  # see above
+        return GovernedPredictor(self, instance, chosen).predict(_rows(data, instance.fitted.inputs))
+
+    # -- looking back ---------------------------------------------------------------------------------------------------------------
+
+    def model(self, version: Version | str) -> Model:
+        """The model behind a version, checked byte for byte against its digest."""
+        chosen = self.versions.get(version)
+        if chosen.artifact not in self._models:
+            model = load_model(chosen.artifact, self.objects, self.registry)
+            model._governed = True
+            self._models[chosen.artifact] = model
+            self._digests[model] = chosen.artifact
+        return self._models[chosen.artifact]
+
+    def report(self, path: str | Path) -> Path:
+        """Write one self-contained HTML report in which each number names its evidence."""
+        return _write(Path(path), self.service("report")(self).encode())
+
+    def bundle(self, path: str | Path) -> Path:
+        """Write the file that an auditor gets: evidence, proofs, checkpoint and report."""
+        self.ledger.seal_journals()
+        written: Path = self.service("bundle")(self, Path(path), report_html=self.service("report")(self))
+        return written
+
+    def budget(self) -> list[dict[str, JSON]]:
+        """What each data set has spent and has left, a row each."""
+        rows: list[dict[str, JSON]] = self.service("budget")(self.store).status()
+        return rows
+
+    @property
+    def verifier_key(self) -> str:
+        """What an auditor passes to ``affidavit verify --key``. Hand it over by another road than the bundle."""
+        return self.keyring.verifier_key
+
+    @property
+    def recovered(self) -> list[str]:
+        """What opening this workspace had to mend after a crash, in words."""
+        return [*self.store.recovered, *self.ledger.recovered]
+
+    # -- for governance -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def registry(self) -> Registry:
+        """The names that plugins registered."""
+        return self._manager.registry
+
+    @property
+    def plugins(self) -> PluginManager:
+        """The sealed manager: what is loaded, and what failed and why."""
+        return self._manager
+
+    def service(self, name: str) -> Any:
+        """A service that a governance module registered."""
+        return self.registry.get("service", name)
+
+    def digest(self, value: JSON) -> str:
+        """Hex SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+        return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+    def model_digest(self, model: Model) -> str:
+        """The digest of the artifact that `model` is, or would be."""
+        digest = self._digests.get(model)
+        if digest is None:
+            digest = self._digests[model] = model_digest(model)
+        return digest
+
+    def background(self, model: Model) -> Dataset | None:
+        """A sample of the (masked) training rows, the reference of explanations; None for a model trained elsewhere."""
+        name = f"backgrounds/{self.model_digest(model)}"
+        if not self.store.files.exists(name):
+            return None
+        sealed = self.keyring.open(self.store.files.read(name), purpose="background", name=name)
+        length = int.from_bytes(sealed[:4], "big")
+        schema = Schema.from_json(json.loads(sealed[4 : 4 + length]))
+        with pa.ipc.open_stream(sealed[4 + length :]) as reader:
+            return Dataset(reader.read_all(), schema, name="background")
+
+    def _keep_background(self, model: Model, data: Dataset, seed: int) -> None:
+        rows = np.sort(np.random.default_rng(seed).permutation(len(data))[:BACKGROUND_ROWS])
+        names = [field.name for field in model.fitted.inputs]
+        sample = data.table.select(names).take(pa.array(rows)).combine_chunks()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, sample.schema) as writer:
+            writer.write_table(sample)
+        header = json.dumps(data.schema.select(tuple(names)).to_json()).encode()
+        name = f"backgrounds/{self.model_digest(model)}"
+        content = len(header).to_bytes(4, "big") + header + sink.getvalue().to_pybytes()
+        self.store.files.write(name, self.keyring.seal(content, purpose="background", name=name))
+
+    def _source_for(self, source: Any) -> Any:
+        for name in self.registry.names("source"):
+            reader = self.registry.get("source", name)()
+            if reader.accepts(source):
+                return reader
+        what = f"'{source}'" if isinstance(source, (str, Path)) and "://" not in str(source) else f"an object of type {type(source).__name__}"
+        raise UsageError(f"No source can read {what}.", hint=f"Sources: {', '.join(self.registry.names('source'))}.")
+
+    def _record_plugins(self) -> None:
+        """Put the set of plugins in the ledger whenever it is another than last time."""
+        rows = sorted([info.name, info.distribution, info.version] for info in self._manager.plugins)
+        digest = self.digest(rows)
+        last = self.store.files.read("plugins.sha256").decode() if self.store.files.exists("plugins.sha256") else None
+        if digest == last:
+            return
+        failures = sorted([failure.name, failure.distribution] for failure in self._manager.failures)
+        self.ledger.append("plugin", subject={"plugins": digest}, predicate={"plugins": rows, "refused": failures})
+        self.store.files.write("plugins.sha256", digest.encode())
+
+    def close(self) -> None:
+        """Stop endpoints, seal the prediction journal and release everything."""
+        for endpoint in self._endpoints:
+            endpoint.stop()
+        self._endpoints.clear()
+        self.ledger.close()
+        self.store.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Workspace({self.store.workspace_id[:12]}, {len(self.ledger)} entries)"
+
+
+class GovernedPredictor:
+    """A model behind governance: what a deployment serves. Implements `affidavit.interfaces.deployment.Predictor`."""
+
+    __slots__ = ("_model", "_version", "_workspace", "model_type", "name", "signature", "version")
+
+    def __init__(self, workspace: Workspace, model: Model, version: Version | None) -> None:
+        self._workspace = workspace
+        self._model = model
+        self._version = version
+        self.name = version.name if version else model.type
+        self.version = version.number if version else 0
+        self.model_type = model.type
+        self.signature: Signature = model.fitted
+
+    def predict(self, data: Dataset) -> Predictions:
+        """Answer one batch inside governance."""
+        workspace = self._workspace
+        call = PredictCall(workspace, workspace.actor, model=self._model, data=data, version=self._version)
+        result: Predictions = workspace._pipeline.run(call)
+        return result
+
+
+def _is_model(value: object) -> bool:
+    from affidavit.interfaces.model import Model
+
+    return isinstance(value, Model)
+
+
+def _rows(data: Any, inputs: Schema) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, (Mapping, list)):
+        return Dataset.from_rows(data, inputs)
+    return Dataset.from_arrow(data)
+
+
+def _read_policy(policy: str | Path | Policy | Mapping[str, Any] | None) -> Policy | None:
+    if policy is None or isinstance(policy, Policy):
+        return policy
+    return Policy.read(policy) if isinstance(policy, (str, Path)) else parse_model(Policy, dict(policy), whose="The policy")
+
+
+def _write(path: Path, content: bytes) -> Path:
+    from affidavit.store import write_atomic
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, content)
+    return path
