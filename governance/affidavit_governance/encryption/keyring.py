@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from affidavit.errors import AffidavitError, IntegrityError, UsageError
+from affidavit.errors import AffidavitError, IntegrityError, InvalidInput, UsageError
 from affidavit.store import Store
 from affidavit_governance.encryption import envelope, providers
 
@@ -116,7 +116,7 @@ def open_keyring(store: Store, *, passphrase: str | None = None) -> LocalKeyring
                 connection.execute(_identity.insert().values(key_id=keyring.key_id))
                 return keyring
     if not store.files.exists(FILE):
-        raise IntegrityError(f"Workspace {store.location} has lost its {FILE}; without it nothing sealed can be opened.", hint="Restore it from a backup.")
+        raise IntegrityError(f"Workspace {store.location} has lost its {FILE}; nothing sealed can be opened.", hint="Restore it from a backup.")
     keyring = _unseal(store, passphrase)
     if keyring.key_id != _recorded(store):
         raise IntegrityError(f"The {FILE} of workspace {store.location} is not the one it was made with.", hint="Restore it from a backup.")
@@ -169,7 +169,7 @@ def _read(store: Store) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError):
         raise _damaged(store) from None
     if isinstance(version, int) and version > FORMAT:
-        raise AffidavitError(f"The {FILE} of workspace {store.location} has format {version}; this Affidavit reads {FORMAT}.", hint="Upgrade Affidavit.")
+        raise InvalidInput(f"The {FILE} of {store.location} has format {version}; this Affidavit reads {FORMAT}.", hint="pip install -U affidavit")
     raise _damaged(store)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from affidavit.hookspecs import hookimpl
 
-if TYPE_CHECKING:
-    from affidavit.plugins import Registry
-
 
 @hookimpl
-def affidavit_register(registry: Registry) -> None:
+def affidavit_register(registry: Any) -> None:
     """Add the service ``keyring``."""
     registry.add("service", "keyring", "affidavit_governance.encryption.keyring:open_keyring")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from affidavit.errors import AffidavitError, IntegrityError, UsageError
 from affidavit.store import FolderFiles, Store
 
-PASSPHRASE = "AFFIDAVIT_PASSPHRASE"  # noqa: S105  # the name of a variable, not a secret
+PASSPHRASE = "AFFIDAVIT_PASSPHRASE"
 KEY = "AFFIDAVIT_KEY"
 HOME = "AFFIDAVIT_HOME"
 
@@ -67,7 +67,7 @@ def sealing_key(provider: Mapping[str, Any], store: Store, passphrase: str | Non
         return _environment_key(store)
     if kind == "file":
         return _file_key(store, create=create)
-    raise IntegrityError(f"The keyring of workspace {store.location} names an unknown key provider.", hint="Upgrade Affidavit, or restore the keyring.")
+    raise IntegrityError(f"The keyring of workspace {store.location} names an unknown key provider.", hint="Restore it from a backup.")
 
 
 def key_file(store: Store) -> Path:

@@ -82,9 +82,8 @@ def estimate_shapley(game: Game, players: int | Sequence[object], budget: int | 
     if count < budget.bit_length() and 2**count <= budget:
         return _enumerate(game, count)
     if budget < 4 * count - 2:
-        raise UsageError(
-            f"A budget of {budget} coalitions is too small for {count} players.", hint=f"Give at least {4 * count - 2}, so that there is an error bar."
-        )
+        hint = f"Give at least {4 * count - 2}, so that there is an error bar."
+        raise UsageError(f"A budget of {budget} coalitions is too small for {count} players.", hint=hint)
     return _permutations(game, count, budget, np.random.default_rng(seed))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from affidavit.errors import InvalidInput, Refused, UsageError, nearest
-from affidavit.interfaces.columns import numeric_array
+from affidavit.interfaces.columns import numeric_array, text_values
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.infer import class_labels, infer_task
 from affidavit.interfaces.model import Model, Predictions, Signature, Task
@@ -64,7 +64,8 @@ class TabularModel(Model):
         """
         training = training or Training()
         if training.engine is not None and training.engine.private:
-            raise Refused(f"Model type '{self.type}' cannot be trained privately.", by="privacy", line="privacy", satisfy="Choose a type with private_training.")
+            reason = f"Model type '{self.type}' cannot be trained privately."
+            raise Refused(reason, by="privacy", line="privacy", satisfy="Choose a type with the capability private_training.")
         if data.schema.target is None:
             raise UsageError(f"Data set '{data.name}' has no target column.", hint="Name one: target='...'.")
         task = infer_task(data)
@@ -136,11 +137,12 @@ class TabularModel(Model):
                 raise InvalidInput(f"Target column '{signature.target}' is missing or infinite in {count} rows.", hint="Drop those rows first.")
             return Examples(matrix, target, _row_weights(data))
         position = {label: index for index, label in enumerate(signature.classes)}
-        target = np.array([position.get(str(label), -1) for label in class_labels(data)[0]], dtype=np.intp)
+        # Not class_labels: validation rows may all be of one class, or of one that training does not hold.
+        target = np.array([position.get(label or "", -1) for label in text_values(data, signature.target)], dtype=np.intp)
         weight = _row_weights(data)
         if self.params.class_weight is not None:
             weight = _class_weights(self.params.class_weight, signature.classes, target, weight)
-        seen = target >= 0  # validation rows may hold a class that training does not
+        seen = target >= 0
         return Examples(matrix[seen], target[seen], None if weight is None else weight[seen])
 
     @abstractmethod
@@ -168,14 +170,14 @@ def _row_weights(data: Dataset) -> NDArray[np.float64] | None:
         raise UsageError(f"Data set '{data.name}' has {len(fields)} weight columns.", hint="Give the role 'weight' to one column.")
     weight = numeric_array(data.column(fields[0].name), fields[0])
     if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.sum() > 0):
-        raise InvalidInput(f"Weight column '{fields[0].name}' must hold finite numbers from zero up, not all zero.", hint="Correct or drop those rows.")
+        raise InvalidInput(f"Weight column '{fields[0].name}' must hold finite numbers from zero up, not all zero.", hint="Correct those rows.")
     return weight
 
 
 def _class_weights(
     setting: str | Mapping[str, float],
     classes: tuple[str, ...],
-    target: NDArray[np.intp],
+    target: NDArray[Any],
     weight: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
     """Row weights times class weights; "balanced" is n ÷ (k · n_c), King and Zeng 2001, over weighted rows."""
@@ -183,7 +185,10 @@ def _class_weights(
     if isinstance(setting, Mapping):
         for name in setting:
             if name not in classes:
-                raise UsageError(f"'class_weight' names the class '{name}', which the target lacks.{nearest(name, classes)}", hint=f"Classes: {', '.join(classes)}.")
+                raise UsageError(
+                    f"'class_weight' names the class '{name}', which the target lacks.{nearest(name, classes)}",
+                    hint=f"Classes: {', '.join(classes)}.",
+                )
         factors = np.array([setting.get(name, 1.0) for name in classes])
     else:
         totals = np.bincount(target[target >= 0], weights=rows[target >= 0], minlength=len(classes))

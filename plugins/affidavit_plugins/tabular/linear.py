@@ -50,6 +50,11 @@ class _Coefficients(TabularModel):
     _coefficients: NDArray[np.float64]
     _intercept: NDArray[np.float64]
 
+    def _keep(self, coefficients: NDArray[np.float64], intercept: NDArray[np.float64]) -> None:
+        # One memory layout always: einsum's order of summation follows it.
+        self._coefficients = np.ascontiguousarray(coefficients, dtype=np.float64)
+        self._intercept = np.ascontiguousarray(intercept, dtype=np.float64)
+
     def _linear(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         # einsum sums each row in the same order whatever the batch; BLAS does not, and a prediction must not depend on its neighbours.
         score: NDArray[np.float64] = np.einsum("ij,kj->ik", matrix, self._coefficients) + self._intercept
@@ -64,8 +69,7 @@ class _Coefficients(TabularModel):
         expected = {"coefficients": (scores, len(self._encoder.players)), "intercept": (scores,)}
         if {name: value.shape for name, value in tensors.items()} != expected:
             raise IntegrityError(f"The coefficients of this '{self.type}' do not fit its columns and classes.", hint="Package the model again.")
-        self._coefficients = np.ascontiguousarray(tensors["coefficients"], dtype=np.float64)
-        self._intercept = np.ascontiguousarray(tensors["intercept"], dtype=np.float64)
+        self._keep(tensors["coefficients"], tensors["intercept"])
 
     def encoded_view(self) -> EncodedView:
         """Coefficients and encoding: log-odds of the last class (each class's score where there are several), or the value."""
@@ -100,7 +104,7 @@ class Logistic(_Coefficients):
             random_state=seed,
         )
         estimator.fit(train.matrix, train.target, sample_weight=train.weight)
-        self._coefficients, self._intercept = estimator.coef_, estimator.intercept_
+        self._keep(estimator.coef_, estimator.intercept_)
 
     def _scores(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         scores = self._linear(matrix)
@@ -131,7 +135,7 @@ class Linear(_Coefficients):
         else:
             estimator = Ridge(alpha=l2, max_iter=self.params.max_iter, random_state=seed) if l2 else LinearRegression()
         estimator.fit(train.matrix, train.target, sample_weight=train.weight)
-        self._coefficients, self._intercept = estimator.coef_[None, :], np.array([estimator.intercept_])
+        self._keep(estimator.coef_[None, :], np.array([estimator.intercept_]))
 
     def _scores(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return self._linear(matrix)[:, 0]

@@ -36,7 +36,7 @@ class MLPParams(TorchParams):
     hidden: tuple[Annotated[int, Param(ge=1, le=4096)], ...] = (64, 64)
     activation: Literal["relu", "tanh"] = "tanh"
     dropout: Annotated[float, Param(ge=0, lt=1)] = 0.0
-    learning_rate: Annotated[float, Param(gt=0, allow_inf_nan=False)] = 0.005
+    learning_rate: Annotated[float, Param(gt=0, allow_inf_nan=False)] = 0.004
 
 
 class Perceptron(nn.Module):

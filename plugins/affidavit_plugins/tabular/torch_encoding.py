@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from affidavit.errors import InvalidInput
+from affidavit.interfaces.columns import text_array
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.schema import Field, FieldType
 from affidavit.interfaces.training import TrainingEngine
@@ -62,7 +63,7 @@ class ColumnEncoding:
             out[:, 0] = np.where(missing, 0.0, values)
             out[:, 1] = missing
             return
-        values, codes = distinct(data, self.name)
+        values, codes = distinct(data, data.schema[self.name])
         present = np.flatnonzero(codes >= 0)
         out[codes < 0, -1] = 1.0
         for position in self._positions(values):
@@ -153,7 +154,7 @@ def _learn_column(data: Dataset, field: Field, engine: TrainingEngine, moments: 
         return ColumnEncoding(field.name, "boolean")
     if field.categories is not None:
         return ColumnEncoding(field.name, "categories", categories=field.categories)
-    values, codes = distinct(data, field.name)
+    values, codes = distinct(data, field)
     vocabulary = engine.vocabulary([values[code] if code >= 0 else None for code in codes])
     if vocabulary is None or len(vocabulary) > MAX_VOCABULARY:
         return ColumnEncoding(field.name, "hashed")
@@ -171,24 +172,16 @@ def _bucket(column: str, block: int, value: str) -> int:
 
 
 def numbers(data: Dataset, field: Field) -> NDArray[np.float64]:
-    """A numeric, boolean or datetime column as float64, missing as NaN; datetimes are days since 1970 in UTC."""
-    if field.type is FieldType.DATETIME:
-        microseconds = pc.cast(pc.cast(data.column(field.name), pa.timestamp("us"), safe=False), pa.int64())
-        values: NDArray[np.float64] = pc.divide(pc.cast(microseconds, pa.float64(), safe=False), 86_400e6).to_numpy()
-    else:
-        values = data.to_numpy(field.name)
+    """A numeric, boolean or datetime column as float64, missing as NaN."""
+    values = data.to_numpy(field.name)
     infinite = int(np.isinf(values).sum())
     if infinite:
         raise InvalidInput(f"Column '{field.name}' of data set '{data.name}' has infinite values in {infinite} rows.")
     return values
 
 
-def distinct(data: Dataset, name: str) -> tuple[list[str], NDArray[np.int64]]:
+def distinct(data: Dataset, field: Field) -> tuple[list[str], NDArray[np.int64]]:
     """The distinct values of a column as text, and for each row the position of its value, -1 where it is missing."""
-    column = data.column(name)
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    combined = column.combine_chunks()
-    encoded = combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-    codes: NDArray[np.int64] = pc.fill_null(pc.cast(encoded.indices, pa.int64()), -1).to_numpy(zero_copy_only=False)
-    return [str(value) for value in encoded.dictionary.to_pylist()], codes
+    encoded = text_array(data.column(field.name), field).combine_chunks().dictionary_encode()
+    codes: NDArray[np.int64] = pc.fill_null(encoded.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    return encoded.dictionary.to_pylist(), codes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -18,16 +18,17 @@ from affidavit.errors import IntegrityError, InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Model, Predictions, Signature
 from affidavit.interfaces.schema import Role
-from affidavit.interfaces.training import Training, TrainingEngine
+from affidavit.interfaces.training import Progress, Training, TrainingEngine
 from affidavit_plugins.torch_base import loop
 from affidavit_plugins.torch_base.engine import PlainEngine
 from affidavit_plugins.torch_base.seeding import seeded
 from affidavit_plugins.torch_base.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from affidavit.artifacts import ArtifactReader, ArtifactWriter
+
+RowLosses = Callable[[NDArray[np.int64]], Tensor]
+"""Gives the losses of the rows asked for, shape ``(len(indices),)``."""
 
 VALIDATION_SHARE = 0.15
 """Share of the training rows held out for early stopping where no validation rows are given."""
@@ -134,10 +135,12 @@ class TorchModel(Model):
 
     def settings(self, rows: int, *, private: bool) -> loop.LoopSettings:
         """The parameters with the open choices made; these may depend on the number of rows, never on their values."""
-        values = self.params.model_dump(include=set(TorchParams.model_fields))
-        if values["batch_size"] is None:
-            values["batch_size"] = default_batch_size(rows, private=private)
-        return loop.LoopSettings(**values)
+        return loop.LoopSettings(**self.common_settings(rows, private=private))
+
+    def common_settings(self, rows: int, *, private: bool) -> dict[str, Any]:
+        """The fields of `LoopSettings` as the parameters say, the batch size chosen."""
+        values: dict[str, Any] = self.params.model_dump(include=set(TorchParams.model_fields))
+        return values | {"batch_size": self.params.batch_size or default_batch_size(rows, private=private)}
 
     # -- what the base does ---------------------------------------------------------------------------------------------------------
 
@@ -173,9 +176,10 @@ class TorchModel(Model):
         if not names:
             raise InvalidInput(f"Data set '{data.name}' has no feature columns.", hint="Give some columns the role 'feature'.")
         signature = Signature(data.schema.select(names), target.task, target.field.name, target.classes)
-        rows = signature.conform(data)
+        # A pass over the data may take long before the first step, so say that work began; the report may also cancel it.
+        training.report(Progress(0, self.settings(len(data), private=engine.private).epochs, "reading"))
         with seeded(training.seed):
-            self.prepare(rows, engine)
+            self.prepare(signature.conform(data), engine)
             module = self.build(target.outputs)
             self._train(module, target, data, signature, training, engine)
         self._module = module.to(self.predict_dtype)
@@ -186,21 +190,12 @@ class TorchModel(Model):
         """Run the loop, with validation rows where there is early stopping."""
         losses = self._row_losses(module, target, data, signature)
         settings = self.settings(len(data), private=engine.private)
-        rows = np.arange(len(data))
-        validate: Callable[[], float] | None = None
-        if settings.patience is not None:
-            if training.validation is not None:
-                held_out = np.arange(len(training.validation))
-                validation_losses = self._row_losses(module, target, training.validation, signature)
-            else:
-                rows, held_out = _hold_out(len(data), training.seed)
-                validation_losses = losses
-
-            def validate() -> float:
-                with torch.inference_mode():
-                    chunks = [validation_losses(held_out[i : i + self.predict_rows]) for i in range(0, len(held_out), self.predict_rows)]
-                return float(torch.cat(chunks).mean())
-
+        rows, held_out, held_out_losses = np.arange(len(data)), None, losses
+        if settings.patience is not None and training.validation is None:
+            rows, held_out = _hold_out(len(data), training.seed)
+        elif settings.patience is not None and training.validation is not None:
+            held_out = np.arange(len(training.validation))
+            held_out_losses = self._row_losses(module, target, training.validation, signature)
         loop.run(
             module,
             lambda indices: losses(rows[indices]),
@@ -209,10 +204,10 @@ class TorchModel(Model):
             engine=engine,
             seed=training.seed,
             report=training.report,
-            validate=validate,
+            validate=None if held_out is None else lambda: _mean_loss(held_out_losses, held_out, self.predict_rows),
         )
 
-    def _row_losses(self, module: nn.Module, target: Target, data: Dataset, signature: Signature) -> Callable[[NDArray[np.int64]], Tensor]:
+    def _row_losses(self, module: nn.Module, target: Target, data: Dataset, signature: Signature) -> RowLosses:
         """A function from row indices to the losses of these rows of `data`."""
         inputs = self.encode(signature.conform(data))
         targets = target.encode(data)
@@ -262,13 +257,18 @@ class TorchModel(Model):
         model._target = Target.from_json(files.json("target"), task=signature.task, classes=signature.classes)
         with seeded(0):
             module = model.build(model._target.outputs)
-        try:
-            module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in files.tensors("weights").items()})
-        except RuntimeError as error:
-            raise IntegrityError(f"The weights of this '{cls.type}' do not fit its settings: other names or shapes.") from error
+        model.load_weights(module, files, "weights")
         model._module = module.to(cls.predict_dtype).eval()
         model.signature = signature
         return model
+
+    def load_weights(self, module: nn.Module, files: ArtifactReader, name: str) -> None:
+        """Fill `module` with the tensors of the file `name`. Raises IntegrityError where they do not fit."""
+        try:
+            # A copy, because the reader's arrays may be read-only and the module's must not be.
+            module.load_state_dict({key: torch.from_numpy(np.array(array)) for key, array in files.tensors(name).items()})
+        except RuntimeError as error:
+            raise IntegrityError(f"The file '{name}' of this {self.type} does not fit its settings: other names or shapes.") from error
 
 
 def default_batch_size(rows: int, *, private: bool) -> int:
@@ -285,15 +285,20 @@ def _hold_out(rows: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     return order[held_out:], order[:held_out]
 
 
+def _mean_loss(losses: RowLosses, indices: NDArray[np.int64], chunk: int) -> float:
+    """The mean loss of the rows, without gradients."""
+    with torch.inference_mode():
+        return float(torch.cat([losses(indices[start : start + chunk]) for start in range(0, len(indices), chunk)]).mean())
+
+
 def _weights(data: Dataset) -> Tensor | None:
-    """The product of the weight columns, None where there is none."""
+    """The weight column, None where there is none."""
     fields = data.schema.with_role(Role.WEIGHT)
     if not fields:
         return None
-    weights = np.ones(len(data))
-    for field in fields:
-        values = data.to_numpy(field.name)
-        if not (np.isfinite(values) & (values >= 0)).all():
-            raise InvalidInput(f"Weight column '{field.name}' of data set '{data.name}' has missing, infinite or negative values.")
-        weights = weights * values
-    return torch.from_numpy(weights).float()
+    if len(fields) > 1:
+        raise UsageError(f"Data set '{data.name}' has {len(fields)} weight columns.", hint="Give the role 'weight' to one column.")
+    values = data.to_numpy(fields[0].name)
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise InvalidInput(f"Weight column '{fields[0].name}' of data set '{data.name}' has missing, infinite or negative values.")
+    return torch.from_numpy(values.copy()).float()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -232,45 +234,141 @@ _CONVERSIONS = {
 
 # -- prediction batches --------------------------------------------------------------------------------------------------------------------
 
+_INFINITIES = (math.inf, -math.inf)
+
 
 def arrow_type(field: Field) -> pa.DataType:
     """The Arrow type in which a prediction batch holds a field."""
     if field.type is FieldType.TENSOR:
-        return pa.list_(pa.float64(), math.prod(field.shape or ()))
-    return {
-        FieldType.NUMERIC: pa.float64(),
-        FieldType.BOOLEAN: pa.bool_(),
-        FieldType.DATETIME: pa.timestamp("us"),
-    }.get(field.type, pa.string())
+        return pa.fixed_shape_tensor(pa.float64(), field.shape or ())
+    if field.type is FieldType.NUMERIC:
+        return pa.float64()
+    if field.type is FieldType.BOOLEAN:
+        return pa.bool_()
+    return pa.timestamp("us") if field.type is FieldType.DATETIME else pa.string()
 
 
 def table_from_rows(rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]], schema: Schema) -> pa.Table:
     """A table in the columns of `schema`, from a list of rows or a dict of columns of Python values.
 
-    None and NaN are missing. Extra keys are left out; a row must name every column.
+    None and NaN are missing. Extra keys are left out; every row must name every column.
 
     Raises
     ------
     InvalidInput
         A column is missing, columns differ in length, or a value does not fit its field; the message names column and row, never the value.
     """
-    names = schema.names
     if isinstance(rows, Mapping):
-        for name in names:
-            if name not in rows:
-                _refuse_missing(name, rows, "")
-        lengths = {name: len(rows[name]) for name in names}
-        if len(set(lengths.values())) > 1:
-            raise InvalidInput(f"The columns differ in length: {shortlist(f'{name} {length}' for name, length in lengths.items())}.")
-        columns = [rows[name] for name in names]
-    else:
-        wanted = schema.required
-        for number, row in enumerate(rows):
-            if not wanted <= row.keys():
-                _refuse_missing(next(name for name in names if name not in row), row, f" in row {number + 1}")
-        columns = [[row[name] for row in rows] for name in names]
-    return pa.Table.from_arrays([_build(values, field) for values, field in zip(columns, schema.fields, strict=True)], names=list(names))
+        return _from_columns([_column_of(rows, name) for name in schema.names], schema)
+    try:
+        values = [[row[name] for name in schema.names] for row in rows]
+    except (KeyError, TypeError, AttributeError, IndexError):
+        raise _wrong_row(rows, schema) from None
+    kind = _struct_type(schema)
+    if kind is not None:
+        try:
+            table = pa.Table.from_batches([pa.RecordBatch.from_struct_array(pa.array(rows, type=kind))])
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            pass  # a value needs converting or refusing: the columns tell which
+        else:
+            if not any(infinity in row for row in values for infinity in _INFINITIES):
+                return table
+    return _from_columns([list(column) for column in zip(*values, strict=True)] or [[] for _ in schema.names], schema)
 
 
-def _refuse_missing(name: str, given: Mapping[str, Any], where: str) -> None:
-    raise InvalidInput(f"Column '{name}' is missing{where}.{nearest(name, [key for key in given if isinstance(key, str)])}")
+def _struct_type(schema: Schema) -> pa.DataType | None:
+    """The type that lets Arrow read whole rows at once; None where a tensor needs numpy. Made once a schema."""
+    if schema.rows_type is None:
+        tensors = any(field.type is FieldType.TENSOR for field in schema)
+        schema.remember_rows_type(False if tensors or not len(schema) else pa.struct([(field.name, arrow_type(field)) for field in schema]))
+    return schema.rows_type or None
+
+
+def _column_of(columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
+    if name not in columns:
+        raise InvalidInput(f"Column '{name}' is missing.{nearest(name, [str(key) for key in columns])}")
+    values = columns[name]
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+        raise InvalidInput(f"Column '{name}' must be a list of values.")
+    return values
+
+
+def _wrong_row(rows: Sequence[Mapping[str, Any]], schema: Schema) -> InvalidInput:
+    if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
+        return InvalidInput(f"Rows must be a list of objects or an object of columns, not {type(rows).__name__}.")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            return InvalidInput(f"Row {number} is no object with column names, but {type(row).__name__}.")
+        for name in schema.names:
+            if name not in row:
+                return InvalidInput(f"Column '{name}' is missing in row {number}.{nearest(name, [str(key) for key in row])}")
+    return InvalidInput("The rows cannot be read.", hint="Give a list of objects with column names.")
+
+
+def _from_columns(columns: Sequence[Sequence[Any]], schema: Schema) -> pa.Table:
+    lengths = {len(values) for values in columns}
+    if len(lengths) > 1:
+        listed = shortlist(f"{name} {len(values)}" for name, values in zip(schema.names, columns, strict=True))
+        raise InvalidInput(f"The columns differ in length: {listed}.")
+    return pa.Table.from_arrays([_build(values, field) for values, field in zip(columns, schema, strict=True)], names=list(schema.names))
+
+
+def _build(values: Sequence[Any], field: Field) -> pa.Array:
+    if field.type is FieldType.TENSOR:
+        return _build_tensors(values, field)
+    try:
+        array = pa.array(values, type=arrow_type(field), from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        array = pa.array([_read_value(value, field, row) for row, value in enumerate(values, start=1)], type=arrow_type(field))
+    if field.type is FieldType.NUMERIC and pc.any(pc.is_inf(array)).as_py():
+        row = pc.index(pc.is_inf(array), True).as_py() + 1
+        raise InvalidInput(f"Column '{field.name}' holds infinity in row {row}.", hint="Leave the value empty where it is not known.")
+    return array
+
+
+def _read_value(value: Any, field: Field, row: int) -> Any:
+    """One value as its field's type; only reached where Arrow did not take the column as it is."""
+    if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)):
+        return None
+    try:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if field.type is FieldType.NUMERIC and isinstance(value, (int, float, Decimal)):
+            return float(value)
+        if field.type is FieldType.BOOLEAN and isinstance(value, (bool, int, float)) and value in (0, 1):
+            return bool(value)
+        if field.type in (FieldType.CATEGORICAL, FieldType.TEXT):
+            if isinstance(value, bool):
+                return str(value).lower()
+            if isinstance(value, (str, int)) or (isinstance(value, float) and value == math.floor(value) and abs(value) <= LARGEST_WHOLE):
+                return value if isinstance(value, str) else str(int(value))
+        if field.type is FieldType.DATETIME:
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+            if isinstance(moment, datetime):
+                return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+            if isinstance(moment, date):
+                return datetime(moment.year, moment.month, moment.day)
+    except (ValueError, OverflowError):
+        pass
+    given = "text" if isinstance(value, str) else type(value).__name__
+    raise InvalidInput(f"Column '{field.name}' holds {given} in row {row}, which is no {field.type} value.")
+
+
+def _build_tensors(values: Sequence[Any], field: Field) -> pa.Array:
+    shape = field.shape or ()
+    array = np.full((len(values), *shape), np.nan)
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        try:
+            tensor = np.asarray(value, dtype=np.float64)
+        except (ValueError, TypeError):
+            tensor = None
+        if tensor is None or tensor.shape != shape:
+            raise InvalidInput(f"Column '{field.name}' needs numbers of shape {'×'.join(map(str, shape))} in each row; row {row + 1} differs.")
+        if np.isinf(tensor).any():
+            raise InvalidInput(f"Column '{field.name}' holds infinity in row {row + 1}.")
+        array[row] = tensor
+    if not len(values):
+        return pa.array([], type=pa.list_(pa.float64(), math.prod(shape))).cast(arrow_type(field))
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(array)

@@ -14,10 +14,14 @@ from affidavit.interfaces.schema import Field, Role, Schema
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]  # pandas ships no types
     from numpy.typing import NDArray
 
 DEFAULT_BATCH_ROWS = 65_536
+SAMPLE_ROWS = 100_000
+
+BatchStream = Callable[[], Iterator[pa.RecordBatch]]
+"""Gives a fresh iterator over the same record batches each time it is called; how data larger than memory is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,15 @@ class Lineage:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a data set came from, until somebody asks for its roots."""
+
+    parent: Dataset
+    operation: str
+    parameters: Mapping[str, Any]
+
+
 class Dataset:
     """An immutable Arrow table with a `Schema`.
 
@@ -58,7 +71,7 @@ class Dataset:
 
     def __init__(
         self,
-        source: pa.Table | Callable[[], Iterator[pa.RecordBatch]],
+        source: pa.Table | BatchStream,
         schema: Schema,
         *,
         name: str = "data",
@@ -69,9 +82,11 @@ class Dataset:
         self._stream = None if isinstance(source, pa.Table) else source
         self.schema = schema
         self.name = name
-        self.lineage = tuple(lineage)
+        self._lineage = tuple(lineage)
         self._roots = frozenset(roots)
+        self._origin: _Origin | None = None
         self._fingerprint: str | None = None
+        self._rows: int | None = None
         if self._table is not None and tuple(self._table.column_names) != schema.names:
             raise InvalidInput(f"Data set '{name}': the schema names other columns than the table has.")
 
@@ -84,23 +99,45 @@ class Dataset:
         target: str | None = None,
         fields: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Dataset:
-        """Make a data set from anything with ``__arrow_c_stream__`` (pandas, Polars, DuckDB, Arrow) or a dict of columns.
+        """Make a data set from anything with ``__arrow_c_stream__`` (pandas, Polars, DuckDB, Arrow), a dict of columns, or a `BatchStream`.
 
-        Types and roles are inferred; `fields` overrides them by column, for example ``{"age": {"role": "protected"}}``.
+        Types and roles are inferred; `fields` overrides them by column, for example ``{"age": {"role": "protected"}}``. The rules are those
+        of `affidavit.interfaces.infer.infer_schema`. A stream's types are inferred from its first 100,000 rows, its values checked in all.
 
         Raises
         ------
         InvalidInput
-            No rows or columns, a repeated column, or a target that is absent or constant.
+            No rows or columns, a repeated column, infinity in a number, or a target that is constant or missing somewhere.
         UsageError
-            `fields` names an unknown column or attribute.
+            `target` or `fields` names an unknown column or attribute.
         """
-        from affidavit.interfaces.infer import infer_schema
+        from affidavit.interfaces.infer import check_values, infer_schema, infer_types
 
+        if callable(data):
+            sample = _sample(data)
+            _refuse_empty(sample, name)
+            schema = infer_types(sample, target=target, fields=fields or {})
+            made = cls(data, schema, name=name)
+            made._rows = check_values(data(), schema)
+            return made
         table = as_table(data)
-        if table.num_columns == 0 or table.num_rows == 0:
-            raise InvalidInput(f"Data set '{name}' has {table.num_columns} columns and {table.num_rows} rows: there is nothing to work with.")
-        return cls(table, infer_schema(table, target=target, fields=fields or {}), name=name)
+        _refuse_empty(table, name)
+        return cls(table, infer_schema(table, target=target, fields=fields), name=name)
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]], schema: Schema, *, name: str = "rows") -> Dataset:
+        """Make a prediction batch from a list of rows, or a dict of columns, of Python values in the columns of `schema`.
+
+        The quick way into a model (``Dataset.from_rows([row], model.fitted.inputs)``): nothing is inferred, extra keys are left out.
+
+        Raises
+        ------
+        InvalidInput
+            A column is missing, or a value does not fit its field; the message names column and row, never the value.
+        """
+        from affidavit.interfaces.columns import table_from_rows
+
+        return cls(table_from_rows(rows, schema), schema, name=name)
 
     # -- values ---------------------------------------------------------------------------------------------------------------------
 
@@ -108,11 +145,7 @@ class Dataset:
     def table(self) -> pa.Table:
         """All rows in memory. For streamed data this reads everything once and keeps it."""
         if self._table is None:
-            assert self._stream is not None
-            batches = list(self._stream())
-            if not batches:
-                raise InvalidInput(f"Data set '{self.name}' has no rows.")
-            self._table = pa.Table.from_batches(batches)
+            self._table = pa.Table.from_batches(self._source_batches())
         return self._table
 
     @property
@@ -122,23 +155,42 @@ class Dataset:
 
     def batches(self, rows: int = DEFAULT_BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """The rows as record batches of at most `rows`, without loading streamed data whole."""
-        source = self._stream() if self._table is None and self._stream is not None else iter(self.table.to_batches(max_chunksize=rows))
+        source = self._source_batches() if self._table is None else self._table.to_batches(max_chunksize=rows)
+        empty = True
         for batch in source:
+            if batch.num_rows <= rows:
+                empty = False
+                yield batch
+                continue
             for start in range(0, batch.num_rows, rows):
+                empty = False
                 yield batch.slice(start, rows)
+        if empty and self._table is not None:
+            yield pa.RecordBatch.from_pylist([], schema=self._table.schema)
+
+    def _source_batches(self) -> Iterator[pa.RecordBatch]:
+        assert self._stream is not None
+        empty = True
+        for batch in self._stream():
+            empty = False
+            yield batch
+        if empty:
+            raise InvalidInput(f"Data set '{self.name}' has no rows.")
 
     def __len__(self) -> int:
-        if self._table is not None:
-            return self._table.num_rows
-        return sum(batch.num_rows for batch in self.batches())
+        if self._rows is None:
+            self._rows = self._table.num_rows if self._table is not None else sum(batch.num_rows for batch in self._source_batches())
+        return self._rows
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """The values of one column. Raises UsageError for an unknown name."""
-        self.schema[name]
-        return self.table.column(name)
+        """The values of one column; of streamed data this keeps only that column in memory. Raises UsageError for an unknown name."""
+        position = self.schema.position(name)
+        if self._table is not None:
+            return self._table.column(position)
+        return pa.chunked_array([batch.column(position) for batch in self._source_batches()])
 
     def to_numpy(self, name: str) -> NDArray[np.float64]:
-        """A numeric, boolean or tensor column as float64, missing values as NaN; tensors as rows × shape."""
+        """A numeric, boolean, date or tensor column as float64, missing values as NaN; tensors as rows × shape."""
         from affidavit.interfaces.columns import numeric_array
 
         return numeric_array(self.column(name), self.schema[name])
@@ -147,6 +199,12 @@ class Dataset:
         """The values of one column as Python objects, missing ones as None."""
         values: list[Any] = self.column(name).to_pylist()
         return values
+
+    def to_text(self, name: str) -> list[str | None]:
+        """The values of one column as text (``true``, ``1``, ISO 8601 dates), missing ones as None; the form in which categories are looked up."""
+        from affidavit.interfaces.columns import text_values
+
+        return text_values(self, name)
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a pandas frame (needs pandas)."""
@@ -173,19 +231,42 @@ class Dataset:
     @property
     def roots(self) -> frozenset[str]:
         """Fingerprints of the data sets that this one came from, itself if it came from none."""
+        self._settle()
         return self._roots or frozenset({self.fingerprint})
 
-    def derive(self, table: pa.Table, schema: Schema, operation: str, **parameters: Any) -> Dataset:
-        """A data set made from this one: it keeps the roots, so that its training is charged to them."""
-        step = Lineage(operation, (self.fingerprint,), parameters)
-        return Dataset(table, schema, name=self.name, lineage=(*self.lineage, step), roots=self.roots)
+    @property
+    def lineage(self) -> tuple[Lineage, ...]:
+        """The steps that led here, oldest first."""
+        self._settle()
+        return self._lineage
+
+    def _settle(self) -> None:
+        """Put the parent's fingerprint, lineage and roots in the place of the parent, and let it go."""
+        if self._origin is not None:
+            parent = self._origin.parent
+            self._lineage = (*parent.lineage, Lineage(self._origin.operation, (parent.fingerprint,), self._origin.parameters))
+            self._roots = parent.roots
+            self._origin = None
+
+    def derive(self, source: pa.Table | BatchStream, schema: Schema, operation: str, **parameters: Any) -> Dataset:
+        """A data set made from this one: it keeps the roots, so that its training is charged to them.
+
+        Nothing is hashed yet, so that one-row batches stay quick: the result holds on to this data set until its `roots` or `lineage` are
+        asked for the first time.
+        """
+        derived = Dataset(source, schema, name=self.name)
+        derived._origin = _Origin(self, operation, parameters)
+        return derived
 
     # -- views ----------------------------------------------------------------------------------------------------------------------
 
     def select(self, names: Sequence[str]) -> Dataset:
-        """The named columns, in the order given."""
-        schema = self.schema.select(tuple(names))
-        return self.derive(self.table.select(list(names)), schema, "select", columns=list(names))
+        """The named columns, in the order given; streamed data stays streamed."""
+        columns = list(names)
+        schema = self.schema.select(tuple(columns))
+        if self._table is None:
+            return self.derive(lambda: (batch.select(columns) for batch in self._source_batches()), schema, "select", columns=columns)
+        return self.derive(self._table.select(columns), schema, "select", columns=columns)
 
     def features(self) -> Dataset:
         """The columns that a model may read."""
@@ -197,23 +278,38 @@ class Dataset:
 
     def head(self, rows: int = 5) -> Dataset:
         """The first `rows` rows."""
-        return self.derive(self.table.slice(0, rows), self.schema, "head", rows=rows)
+        table = self._table if self._table is not None else _first_rows(self._source_batches(), rows)
+        return self.derive(table.slice(0, rows), self.schema, "head", rows=rows)
 
-    def filter(self, keep: Any) -> Dataset:
-        """The rows where the boolean array `keep` is true."""
+    def filter(self, keep: Any, *, operation: str = "filter", **parameters: Any) -> Dataset:
+        """The rows where the boolean array `keep`, one value a row, is true; streamed data stays streamed."""
         mask = keep if isinstance(keep, (pa.Array, pa.ChunkedArray)) else pa.array(keep, type=pa.bool_())
-        return self.derive(self.table.filter(mask), self.schema, "filter")
+        if len(mask) != len(self):
+            raise UsageError(f"The filter has {len(mask)} values for {len(self)} rows.")
+        if self._table is not None:
+            return self.derive(self._table.filter(mask), self.schema, operation, **parameters)
+
+        def kept() -> Iterator[pa.RecordBatch]:
+            start = 0
+            for batch in self._source_batches():
+                yield batch.filter(mask.slice(start, batch.num_rows))
+                start += batch.num_rows
+
+        return self.derive(kept, self.schema, operation, **parameters)
 
     def replace_column(self, name: str, values: Any, **changes: Any) -> Dataset:
         """The same rows with other values in one column; `changes` go to its field."""
-        index = self.schema.names.index(self.schema[name].name)
-        table = self.table.set_column(index, name, values)
+        table = self.table.set_column(self.schema.position(name), name, values)
         return self.derive(table, self.schema.change(name, **changes), "replace", column=name)
 
     def with_schema(self, schema: Schema) -> Dataset:
         """The same rows under other types and roles; the fingerprint stays."""
-        changed = Dataset(self._table if self._table is not None else self._stream, schema, name=self.name, lineage=self.lineage, roots=self._roots)  # type: ignore[arg-type]  # one of the two is set
+        source = self._table if self._table is not None else self._stream
+        assert source is not None
+        changed = Dataset(source, schema, name=self.name, lineage=self._lineage, roots=self._roots)
         changed._fingerprint = self._fingerprint
+        changed._origin = self._origin
+        changed._rows = self._rows
         return changed
 
     def clean(self, *, duplicates: bool = True, missing: str = "keep") -> Dataset:
@@ -267,7 +363,7 @@ class DatasetSource(ABC):
         """Say whether this source can read `source` (a path, a URL, an object) without reading it."""
 
     @abstractmethod
-    def read(self, source: Any, **options: Any) -> pa.Table | Callable[[], Iterator[pa.RecordBatch]]:
+    def read(self, source: Any, **options: Any) -> pa.Table | BatchStream:
         """Read `source`, whole or as a re-startable stream of batches.
 
         Raises
@@ -278,19 +374,63 @@ class DatasetSource(ABC):
 
 
 def as_table(data: Any) -> pa.Table:
-    """An Arrow table from a table, a dict of columns, or anything with ``__arrow_c_stream__``."""
+    """An Arrow table from a table, a dict of columns, or anything with ``__arrow_c_stream__``.
+
+    Raises
+    ------
+    InvalidInput
+        A column mixes types, or columns differ in length. Arrow's own message would quote a value.
+    UsageError
+        The object is no data set.
+    """
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, Dataset):
         return data.table
-    if isinstance(data, Mapping):
-        return pa.table(dict(data))
-    if hasattr(data, "__arrow_c_stream__"):
-        return pa.table(data)
-    raise UsageError(
-        f"An object of type {type(data).__name__} is no data set.",
-        hint="Pass a path, an Arrow table, a pandas or Polars frame, or a dict of columns.",
-    )
+    if not isinstance(data, Mapping) and not hasattr(data, "__arrow_c_stream__"):
+        raise UsageError(
+            f"An object of type {type(data).__name__} is no data set.",
+            hint="Pass a path, an Arrow table, a pandas or Polars frame, or a dict of columns.",
+        )
+    try:
+        return pa.table(dict(data)) if isinstance(data, Mapping) else pa.table(data)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        raise InvalidInput(
+            f"The {type(data).__name__} cannot be read as a table{_culprit(data)}.",
+            hint="Each column needs values of one type, and all columns the same length.",
+        ) from None
 
 
-__all__ = ["Dataset", "DatasetSource", "Field", "Lineage", "Role", "Schema", "as_table"]
+def _culprit(data: Any) -> str:
+    """Which column Arrow stumbles on, without its message."""
+    try:
+        for name in data.keys() if isinstance(data, Mapping) else data.columns:
+            try:
+                pa.array(data[name])
+            except (pa.ArrowException, TypeError, ValueError, OverflowError):
+                return f": column '{name}' mixes types that do not go together"
+    except (AttributeError, TypeError, KeyError):
+        return ""
+    return ""
+
+
+def _refuse_empty(table: pa.Table, name: str) -> None:
+    if table.num_columns == 0 or table.num_rows == 0:
+        raise InvalidInput(f"Data set '{name}' has {table.num_columns} columns and {table.num_rows} rows: there is nothing to work with.")
+
+
+def _first_rows(batches: Iterable[pa.RecordBatch], rows: int) -> pa.Table:
+    first, count = [], 0
+    for batch in batches:
+        first.append(batch)
+        count += batch.num_rows
+        if count >= rows:
+            break
+    return pa.Table.from_batches(first) if first else pa.table({})
+
+
+def _sample(stream: BatchStream) -> pa.Table:
+    return _first_rows(stream(), SAMPLE_ROWS)
+
+
+__all__ = ["BatchStream", "Dataset", "DatasetSource", "Field", "Lineage", "Role", "Schema", "as_table"]

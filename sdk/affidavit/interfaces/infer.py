@@ -131,7 +131,12 @@ def infer_task(data: Dataset) -> Task:
     target = _target(data)
     if target.type is FieldType.NUMERIC:
         return Task.REGRESSION
-    return Task.BINARY if len(class_labels(data)[1]) == 2 else Task.MULTICLASS
+    classes = class_labels(data)[1]
+    if len(classes) < 2:
+        raise InvalidInput(f"The target '{target.name}' has the same value in every row.", hint="Training needs at least two classes.")
+    if len(classes) > max(MAX_INTEGER_CLASSES, len(data) / 2):
+        raise InvalidInput(f"The target '{target.name}' has {len(classes)} different values in {len(data)} rows: these are no classes.")
+    return Task.BINARY if len(classes) == 2 else Task.MULTICLASS
 
 
 def class_labels(data: Dataset) -> tuple[NDArray[np.str_], tuple[str, ...]]:
@@ -139,8 +144,10 @@ def class_labels(data: Dataset) -> tuple[NDArray[np.str_], tuple[str, ...]]:
 
     Raises
     ------
-    UsageError, InvalidInput
-        As `infer_task`; and InvalidInput where the target is missing in some rows.
+    UsageError
+        There is no target, or one that holds dates or tensors.
+    InvalidInput
+        The target is missing in some rows.
     """
     target = _target(data)
     column = data.column(target.name)
@@ -148,10 +155,6 @@ def class_labels(data: Dataset) -> tuple[NDArray[np.str_], tuple[str, ...]]:
     if text.null_count:
         raise InvalidInput(f"The target '{target.name}' is missing in {text.null_count} of {len(text)} rows.", hint="Remove these rows first.")
     found = [str(label) for label in pc.unique(text).to_pylist()]
-    if len(found) < 2:
-        raise InvalidInput(f"The target '{target.name}' has the same value in every row.", hint="Training needs at least two classes.")
-    if len(found) > max(MAX_INTEGER_CLASSES, len(text) / 2):
-        raise InvalidInput(f"The target '{target.name}' has {len(found)} different values in {len(text)} rows: these are no classes.")
     numbers = pa.types.is_integer(plain_type(column.type)) or pa.types.is_floating(plain_type(column.type))
     classes = tuple(sorted(found, key=float) if numbers else sorted(found))
     return np.asarray(text.to_pylist(), dtype=np.str_), classes

@@ -109,10 +109,13 @@ class Schema:
     """Column names in order."""
     layout: tuple[tuple[str, FieldType, tuple[int, ...] | None], ...] = attribute(init=False, repr=False, compare=False)
     """Name, type and shape of each field: what the values look like, apart from what they are for."""
+    rows_type: Any = attribute(init=False, repr=False, compare=False)
+    """The Arrow type of a row, kept here by `affidavit.interfaces.columns` for prediction batches."""
     _index: dict[str, int] = attribute(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        put(self, "rows_type", None)
         put(self, "names", tuple(field.name for field in self.fields))
         put(self, "layout", tuple((field.name, field.type, field.shape) for field in self.fields))
         put(self, "_index", {name: position for position, name in enumerate(self.names)})
@@ -154,6 +157,10 @@ class Schema:
         """The field to predict, if one is declared."""
         found = self.with_role(Role.TARGET)
         return found[0] if found else None
+
+    def remember_rows_type(self, value: Any) -> None:
+        """Keep what is costly to make again; it follows from the fields, so the schema does not change by it."""
+        object.__setattr__(self, "rows_type", value)
 
     def change(self, name: str, **changes: Any) -> Schema:
         """A schema in which field `name` has other attributes."""

@@ -78,14 +78,7 @@ class FolderFiles:
         path = self.root / check_name(name)
         with _refusing(f"'{name}'", self.root), _locked(self._temporary, fcntl.LOCK_SH):
             make_folder(path.parent)
-            temporary = self._temporary / uuid.uuid4().hex
-            try:
-                _write_synced(temporary, data)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            _sync_folder(path.parent)
+            _replace(path, data, self._temporary / uuid.uuid4().hex, mode=0o600)
 
     def exists(self, name: str) -> bool:
         return (self.root / check_name(name)).is_file()
@@ -105,7 +98,7 @@ class FolderFiles:
             leftovers = sorted(self._temporary.iterdir()) if alone else []
             for path in leftovers:
                 path.unlink()
-        return [f"Removed an unfinished write of {self.root.name}; the earlier content stands." for _ in leftovers]
+        return ["Removed an unfinished write; the earlier content stands." for _ in leftovers]
 
     def list(self, prefix: str = "") -> list[str]:
         found = []
@@ -174,6 +167,18 @@ class SqlFiles:
             raise AffidavitError(f"The database failed on the stored file '{name}' ({type(error.orig).__name__}); its old content stands.") from error
 
 
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file outside a workspace, such as a report: its old content or all of the new, also after a crash.
+
+    Raises
+    ------
+    AffidavitError
+        It cannot be written; the old content is intact.
+    """
+    with _refusing(f"'{path.name}'", path.parent):
+        _replace(path, data, path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp"), mode=0o666)
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder` and its missing parents for this user alone, and sync each new entry to disk."""
     missing = []
@@ -185,15 +190,21 @@ def make_folder(folder: Path) -> None:
         _sync_folder(each.parent)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _replace(path: Path, data: bytes, temporary: Path, *, mode: int) -> None:
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,233 @@
+"""Which columns of a table hold personal data: values vote first, each distinct one once, then the column's name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from affidavit.interfaces.dataset import Dataset, as_table
+
+from affidavit_governance.masking.findings import Finding, Recognizer
+from affidavit_governance.masking.text import DEFAULT_THRESHOLD, scan_values
+
+WHOLE_SHARE = 0.5
+"""A column most of whose values are one entity is masked whole: the rest are most likely the same in a form that nothing recognised."""
+_COVERED = 0.8
+_NUMBER_SHARE = 0.9
+_NUMBER_DISTINCT = 5
+
+_HINTS: dict[str, re.Pattern[str]] = {
+    entity: re.compile(words)
+    for entity, words in {
+        "EMAIL_ADDRESS": r"\be ?mails?\b|邮箱|邮件",
+        "PHONE_NUMBER": r"\b(tele)?phones?\b|\bmobile\b|\bcell\b|\btel\b|\bfax\b|\bmsisdn\b|电话|手机",
+        "CREDIT_CARD": r"\bcards?\b|\bcc\b|\bpan\b|卡号",
+        "IBAN_CODE": r"\biban\b|\bbank account\b|账号",
+        "IP_ADDRESS": r"\bip\b|\bip ?addr",
+        "US_SSN": r"\bssn\b|\bsocial sec|\btax id\b",
+    }.items()
+}
+_NUMERIC_HINT = re.compile(r"\b((tele)?phone|mobile|cell|tel|fax|msisdn|ssn)( (no|nr|num|number|home|work|[0-9]+))?$")
+"""Numbers are believed to be telephone or security numbers only where the name ends so: `phone_minutes` holds amounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFinding:
+    """Personal data in one column.
+
+    Attributes
+    ----------
+    entity
+        What most of its findings are.
+    score
+        Mean score of that entity's findings.
+    share
+        Share of the values present that are this entity as a whole.
+    whole
+        The column is this entity; otherwise findings stand in single cells or inside longer texts.
+    cells
+        How many cells hold a finding.
+    entities
+        Cells by entity.
+    evidence
+        What spoke for it: the validator, the column's name.
+    """
+
+    column: str
+    entity: str
+    score: float
+    share: float
+    whole: bool
+    cells: int
+    entities: dict[str, int] = field(default_factory=dict)
+    evidence: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as a JSON object; it holds no value."""
+        return {name: getattr(self, name) for name in ("column", "entity", "score", "share", "whole", "cells", "entities", "evidence")}
+
+
+def name_hints(name: str) -> frozenset[str]:
+    """The entities that a column's name speaks for."""
+    words = _words(name)
+    return frozenset(entity for entity, pattern in _HINTS.items() if pattern.search(words))
+
+
+def _words(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).strip().lower()
+
+
+def scan_table(
+    dataset: Dataset | Any,
+    threshold: float = DEFAULT_THRESHOLD,
+    *,
+    recognizers: Sequence[Recognizer] | None = None,
+) -> dict[str, ColumnFinding]:
+    """Find the columns of a table that hold personal data.
+
+    Parameters
+    ----------
+    dataset
+        A `Dataset`, or anything that Arrow can read.
+    threshold
+        Score from which a finding counts.
+    recognizers
+        What to look with; default: the bundled ones.
+
+    Returns
+    -------
+    dict
+        A `ColumnFinding` by column name; columns without findings are absent.
+    """
+    table = as_table(dataset)
+    found = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if finding := scan_column(name, column, threshold, recognizers=recognizers):
+            found[name] = finding
+    return found
+
+
+def scan_column(name: str, column: pa.ChunkedArray, threshold: float, *, recognizers: Sequence[Recognizer] | None = None) -> ColumnFinding | None:
+    """Find personal data in one column; None where there is none."""
+    hints = name_hints(name)
+    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    counts = _number_counts(column) if numeric else _text_counts(column.chunks)
+    if not counts:
+        return None
+    values = list(counts)
+    leaned = hints | {"PHONE_NUMBER"} if numeric else hints
+    found = scan_values(values, threshold=threshold, recognizers=recognizers, hints=leaned)
+    tally = _Tally()
+    for value, findings in zip(values, found, strict=True):
+        tally.add(value, findings, counts[value])
+    if not tally.cells:
+        return None
+    # A nested value is never an entity as a whole, so only its leaves are masked.
+    present = len(column) - column.null_count if not pa.types.is_nested(column.type) else 0
+    return _numeric(name, tally, values, present) if numeric else tally.column(name, present, hints)
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.cells = 0
+        self.entities: Counter[str] = Counter()
+        self.whole: Counter[str] = Counter()
+        self.distinct: Counter[str] = Counter()
+        self.scores: Counter[str] = Counter()
+        self.evidence: dict[str, str] = {}
+
+    def add(self, value: str, findings: list[Finding], count: int) -> None:
+        if not findings:
+            return
+        self.cells += count
+        for entity in {finding.entity for finding in findings}:
+            self.entities[entity] += count
+        size = len(value.strip())
+        for finding in findings:
+            self.evidence.setdefault(finding.entity, finding.evidence)
+            if finding.end - finding.start >= _COVERED * size:
+                self.whole[finding.entity] += count
+                self.distinct[finding.entity] += 1
+            self.scores[finding.entity] += finding.score * count  # type: ignore[assignment]  # a Counter adds floats as well
+
+    def column(self, name: str, present: int, hints: Iterable[str] = ()) -> ColumnFinding:
+        entity = max(self.entities, key=lambda e: (self.whole[e], self.entities[e], e))
+        share = self.whole[entity] / present if present else 0.0
+        score = min(1.0, self.scores[entity] / self.entities[entity])
+        evidence = self.evidence[entity] + (", column name" if entity in hints else "")
+        return ColumnFinding(name, entity, round(score, 3), round(share, 4), share >= WHOLE_SHARE, self.cells, dict(self.entities), evidence)
+
+
+def _numeric(name: str, tally: _Tally, values: list[str], present: int) -> ColumnFinding | None:
+    """Judge a numeric column: cards by themselves; telephone and security numbers only as a whole column that is named or shaped so."""
+    finding = tally.column(name, present)
+    if finding.entity in ("PHONE_NUMBER", "US_SSN"):
+        named = _NUMERIC_HINT.search(_words(name)) is not None and finding.share >= WHOLE_SHARE
+        planned = "numbering plan" in finding.evidence or "Chinese mobile" in finding.evidence
+        shaped = planned and finding.share >= _NUMBER_SHARE and tally.distinct[finding.entity] >= _NUMBER_DISTINCT
+        if named or shaped:
+            return finding
+        tally.entities = Counter({entity: n for entity, n in tally.entities.items() if entity == "CREDIT_CARD"})
+        if not tally.entities:
+            return None
+        finding = tally.column(name, present)
+    return finding if finding.entity == "CREDIT_CARD" else None
+
+
+def _number_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """Whole numbers of nine to nineteen digits as text, with how often each stands there."""
+    if pa.types.is_decimal(column.type):
+        numbers = np.array([float(value) for value in column.drop_null().to_pylist()], dtype=np.float64)
+    else:
+        numbers = column.drop_null().to_numpy()
+    large = numbers[(numbers >= 10**8) & (numbers < 10**19)]
+    if large.dtype.kind == "f":
+        large = large[large == np.floor(large)]
+    values, counts = np.unique(large, return_counts=True)
+    return {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def _text_counts(chunks: Iterable[pa.Array]) -> dict[str, int]:
+    """The texts in a column's leaves, with how often each stands there."""
+    total: Counter[str] = Counter()
+    for chunk in chunks:
+        for leaf in _leaves(chunk):
+            for entry in pc.value_counts(leaf).to_pylist():
+                value = entry["values"]
+                if isinstance(value, bytes):
+                    try:
+                        value = value.decode()
+                    except UnicodeDecodeError:
+                        continue
+                if value:
+                    total[value] += entry["counts"]
+    return total
+
+
+def _leaves(array: pa.Array) -> Iterable[pa.Array]:
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        yield from _leaves(array.storage)
+    elif pa.types.is_dictionary(kind):
+        yield from _leaves(array.dictionary_decode())
+    elif pa.types.is_struct(kind):
+        for child in array.flatten():
+            yield from _leaves(child)
+    elif pa.types.is_map(kind):
+        yield from _leaves(array.keys)
+        yield from _leaves(array.items)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _leaves(array.flatten())
+    elif pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        yield array.cast(pa.large_binary())
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        yield array.cast(pa.large_binary())
+    elif pa.types.is_fixed_size_binary(kind):
+        yield array.cast(pa.binary())

@@ -1,0 +1,80 @@
+"""Opacus's DP optimizer with clipping that survives a bad example, noise from the operating system's entropy, and a public divisor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from opacus.optimizers import DPOptimizer
+
+from affidavit_governance.privacy.randomness import Purpose, Randomness
+
+
+class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
+    """Clips each example's gradient to norm C, adds noise σC to the sum once a step, and divides by the expected batch size.
+
+    Attributes
+    ----------
+    non_finite
+        Examples whose gradient was NaN or infinite; they count as zero.
+    released
+        Noisy sums that were made: the steps to account for.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, *, noise_multiplier: float, max_grad_norm: float, expected_batch_size: float, source: Randomness
+    ) -> None:
+        super().__init__(optimizer, noise_multiplier=noise_multiplier, max_grad_norm=max_grad_norm, expected_batch_size=expected_batch_size)
+        self._source = source
+        self.non_finite = 0
+        self.released = 0
+
+    def clip_and_accumulate(self) -> None:
+        """Add the clipped per-example gradients of one part of the batch to the sum.
+
+        Abadi et al. (2016), algorithm 1, with Opacus's factor min(1, C / (norm + 1e-6)). An example without a finite norm is left out by
+        selection: multiplied by zero, a NaN would still be one.
+        """
+        parameters = self.params
+        norms = torch.stack([_row_norms(parameter.grad_sample) for parameter in parameters], dim=1).norm(2, dim=1)
+        finite = torch.isfinite(norms)
+        bad = int((~finite).sum())
+        self.non_finite += bad
+        factor = (self.max_grad_norm / (norms + 1e-6)).clamp(max=1.0).masked_fill(~finite, 0.0)
+        for parameter in parameters:
+            samples = parameter.grad_sample
+            if bad:
+                samples = samples.masked_fill(~finite.view(-1, *[1] * (samples.dim() - 1)), 0.0)
+            clipped = torch.einsum("i,i...", factor.to(parameter.dtype), samples.to(parameter.dtype))
+            parameter.summed_grad = clipped if parameter.summed_grad is None else parameter.summed_grad + clipped
+
+    def add_noise(self) -> None:
+        """Add the step's noise, in double precision, to the sums."""
+        parameters = self.params
+        # Counted before the noise exists: whatever fails from here on, the step is paid for.
+        self.released += 1
+        count = sum(parameter.numel() for parameter in parameters)
+        noise = torch.from_numpy(self._source.normal(Purpose.GRADIENT_NOISE, self.released, count)) * (self.noise_multiplier * self.max_grad_norm)
+        for parameter, part in zip(parameters, noise.split([parameter.numel() for parameter in parameters]), strict=True):
+            total = parameter.summed_grad.double() + part.view_as(parameter).to(parameter.device)
+            parameter.grad = total.to(parameter.dtype)
+
+    def clear(self) -> None:
+        """Forget every gradient, also those that an abandoned step left behind."""
+        self._step_skip_queue.clear()
+        self._is_last_step_skipped = False
+        self.zero_grad(set_to_none=True)
+
+    def detach(self) -> None:
+        """Take Opacus's attributes off the parameters."""
+        self.clear()
+        for parameter in self.params:
+            for name in ("grad_sample", "summed_grad"):
+                if hasattr(parameter, name):
+                    delattr(parameter, name)
+
+
+def _row_norms(samples: Any) -> torch.Tensor:
+    wide = torch.promote_types(samples.dtype, torch.float32)
+    return torch.linalg.vector_norm(samples.reshape(len(samples), int(np.prod(samples.shape[1:]))), dim=1, dtype=wide)

@@ -1,0 +1,19 @@
+"""Registers the text model types. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from affidavit.hookspecs import hookimpl
+
+
+@hookimpl
+def affidavit_register(registry: Any) -> None:
+    """Add the text model types."""
+    registry.add(
+        "model",
+        "text.classifier",
+        "affidavit_plugins.text.classifier:TextClassifier",
+        capabilities={"private_training", "probabilities", "token_inputs"},
+        extra="text",
+    )

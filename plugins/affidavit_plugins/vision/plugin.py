@@ -1,0 +1,19 @@
+"""Registers the image model types. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from affidavit.hookspecs import hookimpl
+
+
+@hookimpl
+def affidavit_register(registry: Any) -> None:
+    """Add the image model types."""
+    registry.add(
+        "model",
+        "vision.cnn",
+        "affidavit_plugins.vision.cnn:CNN",
+        capabilities={"private_training", "probabilities", "torch_module"},
+        extra="vision",
+    )

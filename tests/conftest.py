@@ -1,0 +1,131 @@
+"""Fixtures for everybody: a home for keys that is not the user's, and stores on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import sqlalchemy as sa
+
+from affidavit.store import Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keys and journals of test workspaces go to a temporary folder, and no key of the user's environment is used."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        patch.setenv("AFFIDAVIT_HOME", str(home / "config"))
+        patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        for name in ("AFFIDAVIT_KEY", "AFFIDAVIT_PASSPHRASE"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[sa.URL]:
+    """A PostgreSQL server: the one that AFFIDAVIT_TEST_POSTGRES names, or a temporary one from the installed binaries."""
+    if importlib.util.find_spec("psycopg") is None:
+        _do_without("psycopg is not installed (extra 'postgres')")
+    given = os.environ.get("AFFIDAVIT_TEST_POSTGRES")
+    if given:
+        yield sa.make_url(given).set(drivername="postgresql+psycopg")
+        return
+    binaries = _postgres_binaries()
+    if binaries is None:
+        _do_without("no PostgreSQL server binaries are installed and AFFIDAVIT_TEST_POSTGRES is not set")
+    # Not below pytest's own folder: the server may run as another user, who cannot look into that.
+    folder = Path(tempfile.mkdtemp(prefix="affidavit-postgres-"))
+    try:
+        yield from _run_postgres(binaries, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: sa.URL) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database, dropped after the test."""
+    name = f"affidavit_{uuid.uuid4().hex}"
+    admin = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0")
+    yield postgres_server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new workspace may be made: a test that takes this runs once for each kind of database."""
+    return str(tmp_path / "ws") if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def store(store_location: str) -> Iterator[Store]:
+    """An open store on each kind of database."""
+    with Store.open(store_location) as opened:
+        yield opened
+
+
+def _do_without(reason: str) -> NoReturn:
+    """Skip here, but fail in CI, where nothing may be left out."""
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _postgres_binaries() -> Path | None:
+    found = [shutil.which("initdb"), *sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"), reverse=True)]  # noqa: PTH207  # an absolute pattern
+    folders = [Path(path).resolve().parent for path in found if path]
+    return next((folder for folder in folders if (folder / "postgres").exists()), None)
+
+
+def _run_postgres(binaries: Path, folder: Path) -> Iterator[sa.URL]:
+    """Make a cluster in `folder`, serve it on a socket there, and stop it at the end. The server refuses to run as root, so root lends it a user."""
+    user = None
+    if os.geteuid() == 0:
+        owner = pwd.getpwnam("postgres")
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        user = owner.pw_uid
+    cluster = folder / "data"
+    initdb = [binaries / "initdb", "-D", cluster, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    subprocess.run(initdb, user=user, cwd=folder, check=True, capture_output=True)
+    settings = {"listen_addresses": "", "unix_socket_directories": str(folder), "fsync": "off", "max_connections": "50"}
+    command = [binaries / "postgres", "-D", cluster, *(part for key, value in settings.items() for part in ("-c", f"{key}={value}"))]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
+    try:
+        url = sa.URL.create("postgresql+psycopg", username="postgres", database="postgres", query={"host": str(folder)})
+        _wait_until_ready(url, server, folder / "log")
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)  # a fast shutdown
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait_until_ready(url: sa.URL, server: subprocess.Popen[bytes], log: Path) -> None:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    deadline = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with engine.connect():
+                return
+        except sa.exc.OperationalError:
+            time.sleep(0.05)
+    pytest.fail(f"The temporary PostgreSQL server did not start:\n{log.read_text(errors='replace')[-2000:]}")

@@ -1,0 +1,174 @@
+"""Bad input through the command line: one clear error, its exit code, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+from affidavit.errors import AffidavitError, InvalidInput, UsageError
+from affidavit.workspace import Workspace
+
+ROWS = "x,colour,y\n" + "".join(f"{n % 7},{'red' if n % 2 else 'blue'},{'yes' if n % 3 else 'no'}\n" for n in range(60))
+PROJECT = {
+    "name": "tiny",
+    "dataset": {"source": "data.csv", "target": "y"},
+    "policy": "policy.yaml",
+    "model": {"type": "tabular.logistic"},
+    "explain": None,
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "data.csv").write_text(ROWS)
+    (tmp_path / "policy.yaml").write_text("explain: {required: false}\n")
+    write_project(tmp_path)
+    return tmp_path
+
+
+def write_project(home: Path, **changes: object) -> None:
+    (home / "project.yaml").write_text(yaml.safe_dump({**PROJECT, **changes}))
+
+
+def run(home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "affidavit", "run", str(home / "project.yaml")], capture_output=True, text=True, check=False)
+
+
+def refused(home: Path, *words: str) -> None:
+    done = run(home)
+    assert done.returncode in (1, 2), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Error:") + done.stderr.count("Refused:") == 1, done.stderr
+    flat = " ".join(done.stderr.split())
+    for word in words:
+        assert word in flat, f"'{word}' is not in: {flat}"
+
+
+def test_the_tiny_project_itself_works(home: Path) -> None:
+    done = run(home)
+    assert done.returncode == 0, done.stderr
+
+
+def test_missing_file(home: Path) -> None:
+    (home / "data.csv").unlink()
+    refused(home, "data.csv")
+
+
+@pytest.mark.parametrize("content", ["", "x,colour,y\n"])
+def test_empty_csv(home: Path, content: str) -> None:
+    (home / "data.csv").write_text(content)
+    refused(home, "data")
+
+
+def test_ragged_row_is_named_by_its_number_and_not_quoted(home: Path) -> None:
+    (home / "data.csv").write_text(ROWS + "1,secret-cell\n")
+    refused(home, "62")
+    assert "secret-cell" not in run(home).stderr
+
+
+def test_wrong_delimiter(home: Path) -> None:
+    (home / "data.csv").write_text(ROWS.replace(",", ";"))
+    refused(home, "delimiter", ";")
+
+
+def test_wrong_encoding(home: Path) -> None:
+    (home / "data.csv").write_bytes(ROWS.replace("red", "röd").encode("latin-1"))
+    refused(home, "UTF-8", "encoding")
+
+
+def test_absent_target(home: Path) -> None:
+    write_project(home, dataset={"source": "data.csv", "target": "colours"})
+    refused(home, "colours", "Did you mean 'colour'?")
+
+
+def test_constant_target(home: Path) -> None:
+    (home / "data.csv").write_text(ROWS.replace(",no", ",yes"))
+    refused(home, "y", "one")
+
+
+def test_infinite_number(home: Path) -> None:
+    (home / "data.csv").write_text(ROWS + "inf,red,yes\n")
+    refused(home, "'x'", "infin")
+
+
+def test_unknown_column_in_the_policy(home: Path) -> None:
+    (home / "policy.yaml").write_text("masking: {fields: {colur: redact}}\n")
+    refused(home, "colur", "Did you mean 'colour'?")
+
+
+def test_unknown_policy_key(home: Path) -> None:
+    (home / "policy.yaml").write_text("privcy: {epsilon: 1}\n")
+    refused(home, "privcy", "Did you mean 'privacy'?")
+
+
+def test_unknown_model_type(home: Path) -> None:
+    write_project(home, model={"type": "tabular.forrest"})
+    refused(home, "tabular.forrest", "Did you mean 'tabular.forest'?", "tabular.mlp")
+
+
+def test_unknown_model_parameter(home: Path) -> None:
+    write_project(home, model={"type": "tabular.forest", "params": {"treees": 3}})
+    refused(home, "treees", "trees")
+
+
+def test_missing_extra_names_the_pip_line(home: Path) -> None:
+    """A fresh interpreter in which scikit-learn cannot be found, as on a core install."""
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('sklearn', 'skops'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"sys.argv = ['affidavit', 'run', {str(home / 'project.yaml')!r}]\n"
+        "from affidavit.cli import main\nmain()\n"
+    )
+    write_project(home, model={"type": "tabular.forest"})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'affidavit[tabular]'" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_passphrase_changes_nothing(tmp_path: Path) -> None:
+    Workspace(tmp_path / "ws", passphrase="right", actor="a").close()
+    before = {path: path.read_bytes() for path in (tmp_path / "ws").rglob("*") if path.is_file() and "-wal" not in path.name and "-shm" not in path.name}
+    with pytest.raises(AffidavitError, match="passphrase"):
+        Workspace(tmp_path / "ws", passphrase="wrong", actor="a")
+    assert {path: path.read_bytes() for path in before} == before
+    Workspace(tmp_path / "ws", passphrase="right", actor="a").close()
+
+
+def test_prediction_rows_that_do_not_fit_the_training_schema(tmp_path: Path) -> None:
+    with Workspace(tmp_path / "ws", actor="a") as workspace:
+        data = workspace.load(pa.table({"x": [float(n % 7) for n in range(60)], "c": ["a", "b"] * 30, "y": ["n", "p", "p"] * 20}), target="y")
+        model = workspace.train("tabular.logistic", data)
+        with pytest.raises(InvalidInput, match="'c'"):
+            workspace.predict(model, {"x": [1.0]})
+        with pytest.raises(InvalidInput, match="'x'"):
+            workspace.predict(model, {"x": ["a word"], "c": ["a"]})
+        with pytest.raises(InvalidInput, match="'x'"):
+            workspace.predict(model, pa.table({"x": ["a word"], "c": ["a"]}))
+
+
+def test_a_folder_that_is_no_workspace_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.txt").write_text("photos")
+    with pytest.raises(UsageError):
+        Workspace(tmp_path, actor="a")
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+def test_one_changed_byte_of_an_artifact_is_refused_by_name(tmp_path: Path) -> None:
+    with Workspace(tmp_path / "ws", actor="a", policy={"explain": {"required": False}}) as workspace:
+        data = workspace.load(pa.table({"x": [float(n % 7) for n in range(60)], "y": ["n", "p", "p"] * 20}), target="y")
+        version = workspace.register(workspace.train("tabular.logistic", data), "tiny")
+    largest = max((path for path in (tmp_path / "ws" / "objects").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(bytes(content))
+    with Workspace(tmp_path / "ws", actor="a") as workspace, pytest.raises(AffidavitError, match=largest.name[:12]):
+        workspace.model(version)
