@@ -239,7 +239,7 @@ def load_model(digest: str, objects: Objects, registry: ModelTypes) -> Model:
         The model type gave something else than what the manifest describes.
     """
     artifact = read_artifact(digest, objects)
-    contents = {name: _content(name, entry, artifact, objects) for name, entry in artifact.manifest["files"].items()}
+    contents = {name: _content(name, entry, artifact, objects) for name, entry in sorted(artifact.manifest["files"].items())}
     cls = registry.get("model", artifact.model_type)
     reader = ArtifactReader(artifact.manifest, contents)
     model = cls.load(reader)
@@ -298,7 +298,7 @@ def _content(name: str, entry: Mapping[str, Any], artifact: Artifact, objects: O
 
 def _read_format_1(manifest: dict[str, Any]) -> dict[str, Any]:
     """Check that everything that readers use is there and of its type."""
-    for entry in manifest["files"].values():
+    for entry in dict(manifest["files"]).values():
         if not (isinstance(entry["sha256"], str) and isinstance(entry["size"], int) and isinstance(entry["media"], str)):
             raise TypeError("a file entry")
     if not (isinstance(manifest["type"], str) and isinstance(manifest["params"], dict) and isinstance(manifest["signature"], dict)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 import zipfile
 import zlib
 from pathlib import PurePosixPath
@@ -27,7 +28,10 @@ def find_pickle(name: str, data: bytes) -> str | None:
         return f"it begins as a pickle of protocol {data[1]}"
     if data.startswith(b"\x93NUMPY") and b"|O" in data[:4096]:
         return "it is a NumPy array of objects, which are stored as pickles"
-    if _is_pickle(data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pickletools decodes escapes of text that it takes for string literals
+        pickled = _is_pickle(data)
+    if pickled:
         return "its opcodes are those of a pickle"
     return _in_archive(data) if zipfile.is_zipfile(io.BytesIO(data)) else None
 

@@ -190,7 +190,7 @@ class PluginManager(pluggy.PluginManager):
     def _check_hooks(self, plugin: object, entry: metadata.EntryPoint) -> None:
         """Refuse hook implementations that would run around or after governance."""
         for name in dir(plugin):
-            options = self.parse_hookimpl_opts(plugin, name)  # type: ignore[arg-type]  # pluggy types plugins as modules, objects work alike
+            options = self.parse_hookimpl_opts(plugin, name)
             if options is None:
                 continue
             hook = options.get("specname") or name

@@ -356,13 +356,14 @@ class Workspace:
 
     def _record_plugins(self) -> None:
         """Put the set of plugins in the ledger whenever it is another than last time."""
-        rows = sorted([info.name, info.distribution, info.version] for info in self._manager.plugins)
+        plugins = sorted(self._manager.plugins, key=lambda info: (info.distribution, info.name))
+        rows = [{"name": info.name, "distribution": info.distribution, "version": info.version} for info in plugins]
         digest = self.digest(rows)
         last = self.store.files.read("plugins.sha256").decode() if self.store.files.exists("plugins.sha256") else None
         if digest == last:
             return
-        failures = sorted([failure.name, failure.distribution] for failure in self._manager.failures)
-        self.ledger.append("plugin", subject={"plugins": digest}, predicate={"plugins": rows, "refused": failures})
+        refused = [{"name": failure.name, "distribution": failure.distribution} for failure in self._manager.failures]
+        self.ledger.append("plugin", subject={"plugins": digest}, predicate={"plugins": rows, "refused": refused})
         self.store.files.write("plugins.sha256", digest.encode())
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ def test_wrong_delimiter(home: Path) -> None:
 
 def test_wrong_encoding(home: Path) -> None:
     (home / "data.csv").write_bytes(ROWS.replace("red", "röd").encode("latin-1"))
-    refused(home, "UTF-8", "encoding")
+    refused(home, "utf-8", "encoding")
 
 
 def test_absent_target(home: Path) -> None:
@@ -87,7 +87,7 @@ def test_absent_target(home: Path) -> None:
 
 def test_constant_target(home: Path) -> None:
     (home / "data.csv").write_text(ROWS.replace(",no", ",yes"))
-    refused(home, "y", "one")
+    refused(home, "target 'y'", "same value")
 
 
 def test_infinite_number(home: Path) -> None:
@@ -166,7 +166,7 @@ def test_one_changed_byte_of_an_artifact_is_refused_by_name(tmp_path: Path) -> N
     with Workspace(tmp_path / "ws", actor="a", policy={"explain": {"required": False}}) as workspace:
         data = workspace.load(pa.table({"x": [float(n % 7) for n in range(60)], "y": ["n", "p", "p"] * 20}), target="y")
         version = workspace.register(workspace.train("tabular.logistic", data), "tiny")
-    largest = max((path for path in (tmp_path / "ws" / "objects").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    largest = max((path for path in (tmp_path / "ws" / "files" / "objects").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(bytes(content))

@@ -53,6 +53,12 @@ class Tree:
             if level == len(self._levels):
                 self._levels.append([])
 
+    def truncate(self, size: int) -> None:
+        """Forget all leaves from `size` on, as after a transaction that did not commit."""
+        self._check_size(size)
+        for level, row in enumerate(self._levels):
+            del row[size >> level :]
+
     def node(self, level: int, index: int) -> bytes:
         """The hash of the complete subtree over leaves ``index·2^level`` to ``(index + 1)·2^level``."""
         return self._levels[level][index]

@@ -70,7 +70,7 @@ class Permutation(_GameExplainer):
     """Sampled orders of the fields, each forwards and backwards, with error bars. Options: label, seed, budget (model rows a row), report."""
 
     type = "permutation"
-    default_budget = 2**15
+    default_budget = 2**14
 
     def masker(self, case: Case) -> Masker:
         return FieldMasker(case.data, case.background)

@@ -42,7 +42,7 @@ class Kernel(Explainer):
     """
 
     type = "kernel"
-    default_budget = 2**15
+    default_budget = 2**14
 
     def explain(self, model: Model, data: Dataset, background: Dataset, **options: Any) -> Explanation:
         read = Options.read(self.type, options, takes=("label", "seed", "budget", "report"))

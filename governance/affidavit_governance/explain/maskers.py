@@ -209,4 +209,4 @@ def _tensor_column(values: NDArray[np.float64], kind: pa.DataType) -> Any:
     while pa.types.is_fixed_size_list(element):
         element = element.value_type
     whole = pa.types.is_integer(element)
-    return pa.FixedShapeTensorArray.from_numpy_ndarray((np.rint(values) if whole else values).astype(element.to_pandas_dtype()))
+    return pa.FixedShapeTensorArray.from_numpy_ndarray((np.rint(values) if whole else values).astype(element.to_pandas_dtype(), order="C"))

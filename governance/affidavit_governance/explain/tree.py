@@ -22,9 +22,14 @@ from affidavit_governance.explain.planner import model_only, tree_unfit
 TREE_TOLERANCE = 1e-6
 """Relative residual from which shap's tree values are not believed and the model itself is asked instead."""
 
+_DETAILS = {"library": f"shap {shap.__version__}", "game": "encoded columns, summed by field"}
+
 
 class Tree(Explainer):
     """shap's interventional TreeExplainer on the encoded columns, summed to fields. Options: label, seed, report.
+
+    The players of the game are the encoded columns: where a field has several, their sum adds up but is not the value of the field as one
+    player, as `exact` gives it.
 
     Each row is checked against the model's own answer; where shap does not add up, enumeration or the kernel method takes over and the
     record says so.
@@ -47,7 +52,7 @@ class Tree(Explainer):
         masker = FieldMasker(case.data, case.background)
         inputs = [masker.labels(row) for row in range(len(case.data))]
         values = columns @ membership(view, players)
-        found = case.record(self.type, players, values, base, inputs=inputs, exact=True, details={"library": f"shap {shap.__version__}"})
+        found = case.record(self.type, players, values, base, inputs=inputs, exact=True, details=_DETAILS)
         worst = float(relative_residual(found).max(initial=0.0))
         if worst > TREE_TOLERANCE:
             return self._fall_back(case, background, f"shap's TreeExplainer missed the model's answer by {worst:.1e}", options)

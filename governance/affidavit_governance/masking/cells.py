@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from affidavit.errors import InvalidInput
-
 from affidavit_governance.masking import validators
 from affidavit_governance.masking.findings import PatternRecognizer, Recognizer
 from affidavit_governance.masking.patterns import CreditCard
@@ -21,8 +20,13 @@ from affidavit_governance.masking.text import PATTERNS, PREFILTER, mask_values, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+T = TypeVar("T", str, bytes)
+
 CARD_NUMBER_MIN = 10**12
 """Numbers below thirteen digits are never taken for a card: too many amounts and keys would pass the checks by chance."""
+
+_FEW = 256
+"""Below so many cells, compiling the prefilter for Arrow's engine costs more than searching every cell."""
 
 
 @cache
@@ -81,9 +85,9 @@ class CellMasker:
         kind = array.type
         if len(array) == 0 or _holds_nothing(kind):
             return array
-        if _is_text(kind):
+        if is_text(kind):
             return self._text(array)
-        if _is_bytes(kind):
+        if is_bytes(kind):
             return self._bytes(array)
         if pa.types.is_dictionary(kind):
             return self._dictionary(array)
@@ -99,7 +103,8 @@ class CellMasker:
     def _text(self, array: pa.Array) -> pa.Array:
         plain = array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
         try:
-            suspect = pc.is_valid(plain) if self._slow else pc.fill_null(pc.match_substring_regex(plain, _prefilter()), False)
+            all_of_them = self._slow or len(array) < _FEW
+            suspect = pc.is_valid(plain) if all_of_them else pc.fill_null(pc.match_substring_regex(plain, _prefilter()), False)
             masked = self._replace(plain, suspect, lambda values: self._mask_values(values))
         except (UnicodeDecodeError, pa.ArrowInvalid):
             raise InvalidInput(f"Column '{self._column}' holds text that is not UTF-8, so it cannot be searched for personal data.") from None
@@ -115,7 +120,7 @@ class CellMasker:
             masked = pc.if_else(fits, masked, pa.scalar(None, masked.type))
         return masked.cast(array.type)
 
-    def _replace(self, array: pa.Array, suspect: pa.BooleanArray, mask: Callable[[list[str]], dict[str, str]]) -> pa.Array | None:
+    def _replace(self, array: pa.Array, suspect: pa.BooleanArray, mask: Callable[[list[T]], dict[T, T]]) -> pa.Array | None:
         """Put what `mask` makes of the suspect values in their place; each distinct value is looked at once. None where nothing changes."""
         chosen = array.filter(suspect)
         if len(chosen) == 0:
@@ -188,15 +193,26 @@ class CellMasker:
             fields = [kind.field(i) for i in range(kind.num_fields)]
             return pa.StructArray.from_arrays(after, fields=fields, mask=pc.is_null(array))
         if pa.types.is_map(kind):
-            entries = array.cast(pa.list_(pa.struct([kind.key_field.with_nullable(True), kind.item_field])))
-            masked = self._nested(entries)
-            return array if masked is entries else masked.cast(kind)
+            return self._map(array)
         if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
             return self._list(array)
         raise InvalidInput(
             f"Column '{self._column}' has the Arrow type {kind}, which cannot be searched for personal data.",
             hint="Cast it to a plain, list or struct type, or have the policy drop it.",
         )
+
+    def _map(self, array: pa.MapArray) -> pa.Array:
+        entries = array.cast(pa.list_(pa.struct([array.type.key_field.with_nullable(True), array.type.item_field])))
+        masked = self._list(entries)
+        if masked is entries:
+            return array
+        keys, items = masked.values.field(0), masked.values.field(1)
+        if keys.null_count:
+            raise InvalidInput(
+                f"Column '{self._column}' has maps whose keys are payment card numbers, and a key cannot be emptied.",
+                hint="Have the policy redact or drop the column.",
+            )
+        return pa.MapArray.from_arrays(masked.offsets, keys, items, type=array.type, mask=pc.is_null(array))
 
     def _list(self, array: pa.Array) -> pa.Array:
         """A list array with masked values; made anew from lengths, so that nothing under a null or outside a slice is carried along."""
@@ -218,16 +234,19 @@ class CellMasker:
 
 def _holds_nothing(kind: pa.DataType) -> bool:
     """Types whose values cannot be personal data by themselves: truth values, dates, and numbers too small to be a card."""
-    small = pa.types.is_integer(kind) and kind.bit_width < 64 or pa.types.is_floating(kind) and kind.bit_width < 64
-    return pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_temporal(kind) or small
+    small = (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and kind.bit_width < 64
+    return bool(small or pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_temporal(kind))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are strings, in any layout."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind)
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether values are byte strings, in any layout."""
+    plain = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return bool(plain or pa.types.is_binary_view(kind))
 
 
 def compact(array: pa.Array) -> pa.Array:
@@ -267,4 +286,5 @@ def _luhn(numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
             digit *= np.uint64(2)
             digit -= np.uint64(9) * (digit > 9)
         total += digit
-    return total % np.uint64(10) == 0
+    right: NDArray[np.bool_] = total % np.uint64(10) == 0
+    return right

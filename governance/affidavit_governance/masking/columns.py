@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affidavit.interfaces.dataset import Dataset, as_table
-
+from affidavit_governance.masking.cells import is_bytes, is_text
 from affidavit_governance.masking.findings import Finding, Recognizer
 from affidavit_governance.masking.text import DEFAULT_THRESHOLD, scan_values
 
 WHOLE_SHARE = 0.5
 """A column most of whose values are one entity is masked whole: the rest are most likely the same in a form that nothing recognised."""
-_COVERED = 0.8
+_COVERED = 0.9
 _NUMBER_SHARE = 0.9
 _NUMBER_DISTINCT = 5
 
@@ -162,14 +162,14 @@ class _Tally:
         share = self.whole[entity] / present if present else 0.0
         score = min(1.0, self.scores[entity] / self.entities[entity])
         evidence = self.evidence[entity] + (", column name" if entity in hints else "")
-        return ColumnFinding(name, entity, round(score, 3), round(share, 4), share >= WHOLE_SHARE, self.cells, dict(self.entities), evidence)
+        return ColumnFinding(name, entity, round(score, 3), round(share, 4), share > WHOLE_SHARE, self.cells, dict(self.entities), evidence)
 
 
 def _numeric(name: str, tally: _Tally, values: list[str], present: int) -> ColumnFinding | None:
     """Judge a numeric column: cards by themselves; telephone and security numbers only as a whole column that is named or shaped so."""
     finding = tally.column(name, present)
     if finding.entity in ("PHONE_NUMBER", "US_SSN"):
-        named = _NUMERIC_HINT.search(_words(name)) is not None and finding.share >= WHOLE_SHARE
+        named = _NUMERIC_HINT.search(_words(name)) is not None and finding.share > WHOLE_SHARE
         planned = "numbering plan" in finding.evidence or "Chinese mobile" in finding.evidence
         shaped = planned and finding.share >= _NUMBER_SHARE and tally.distinct[finding.entity] >= _NUMBER_DISTINCT
         if named or shaped:
@@ -225,9 +225,5 @@ def _leaves(array: pa.Array) -> Iterable[pa.Array]:
         yield from _leaves(array.items)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         yield from _leaves(array.flatten())
-    elif pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+    elif is_text(kind) or is_bytes(kind):
         yield array.cast(pa.large_binary())
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        yield array.cast(pa.large_binary())
-    elif pa.types.is_fixed_size_binary(kind):
-        yield array.cast(pa.binary())

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,9 @@ from pydantic import Field as Setting
 
 from affidavit.errors import InvalidInput, UsageError, nearest
 from affidavit.interfaces.schema import Field, FieldType, Role
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 REDACTED = "[REDACTED]"
 TOKEN_BYTES = 16
@@ -92,8 +95,7 @@ class Redact(Operator):
         if not (pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)):
             return pa.chunked_array([pa.nulls(len(column), kind)], type=kind)
         plain = pa.large_string() if pa.types.is_large_string(value) else pa.string()
-        missing = np.concatenate([pc.is_null(chunk).to_numpy(zero_copy_only=False) for chunk in column.chunks]) if column.num_chunks else []
-        masked = pa.array([REDACTED], type=plain).take(pa.array(np.zeros(len(column), dtype=np.int8), mask=np.asarray(missing, dtype=bool)))
+        masked = pa.array([REDACTED], type=plain).take(pa.array(np.zeros(len(column), dtype=np.int8), mask=_missing(column)))
         return pa.chunked_array([masked.cast(kind)], type=kind)
 
     def field(self, field: Field) -> Field:
@@ -153,8 +155,10 @@ def _canonical(value: Any) -> bytes | None:
         return None
     if isinstance(value, bytes):
         return value
-    if isinstance(value, (float, Decimal)) and not isinstance(value, bool) and value == value // 1:
+    if isinstance(value, (float, Decimal)) and value == value // 1:
         value = int(value)
+    if isinstance(value, Decimal):
+        value = f"{value.normalize():f}"
     return str(value).encode("utf-8", "surrogatepass")
 
 
@@ -225,7 +229,7 @@ class Generalise(Operator):
 
 
 def _bins(column: pa.ChunkedArray, settings: GeneraliseSettings) -> pa.ChunkedArray:
-    missing = np.concatenate([np.zeros(0, dtype=bool), *(pc.is_null(chunk, nan_is_null=True).to_numpy(zero_copy_only=False) for chunk in column.chunks)])
+    missing = _missing(column)
     filled = pc.fill_null(column.cast(pa.float64(), safe=False), 0.0).to_numpy()
     values = np.where(missing | ~np.isfinite(filled), 0.0, filled)
     lower = _lower(values, settings)
@@ -233,24 +237,30 @@ def _bins(column: pa.ChunkedArray, settings: GeneraliseSettings) -> pa.ChunkedAr
         width = settings.width or 0.0
         labels = [None if m else f"[{low:g}, {low + width:g})" for low, m in zip(lower, missing, strict=True)]
         return pa.chunked_array([pa.array(labels, pa.string())])
-    shown = _shown(values, settings)
-    whole = pa.types.is_integer(column.type) and bool(np.all(shown == np.floor(shown)))
-    kind = column.type if whole or pa.types.is_floating(column.type) else pa.float64()
-    masked = pa.array(shown, mask=missing)
-    try:
-        return pa.chunked_array([masked.cast(kind, safe=not pa.types.is_floating(kind))])
-    except pa.ArrowInvalid:
-        return pa.chunked_array([masked])
+    shown = pa.array(_shown(values, settings), mask=missing)
+    steps = (settings.width or 0.0, settings.origin, (settings.width or 0.0) / 2 if settings.show == "midpoint" else 0.0)
+    # The type follows from settings and column type, never from the values, so that all batches of a stream agree.
+    if pa.types.is_integer(column.type) and all(float(step).is_integer() for step in steps):
+        shown = shown.cast(pa.int64())
+    elif pa.types.is_floating(column.type):
+        shown = shown.cast(column.type, safe=False)
+    return pa.chunked_array([shown])
 
 
-def _lower(values: np.ndarray[Any, np.dtype[np.float64]], settings: GeneraliseSettings) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Where values are null or not a number."""
+    parts = [pc.is_null(chunk, nan_is_null=True).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
+
+
+def _lower(values: NDArray[np.float64], settings: GeneraliseSettings) -> NDArray[np.float64]:
     width = settings.width or 1.0
     # The margin absorbs rounding (0.3 / 0.1 is 2.999…), so that a bin's edge stays in its bin when it is generalised again.
-    bins: np.ndarray[Any, np.dtype[np.float64]] = np.floor((values - settings.origin) / width + 1e-9) * width + settings.origin
+    bins: NDArray[np.float64] = np.floor((values - settings.origin) / width + 1e-9) * width + settings.origin
     return bins
 
 
-def _shown(values: np.ndarray[Any, np.dtype[np.float64]], settings: GeneraliseSettings) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _shown(values: NDArray[np.float64], settings: GeneraliseSettings) -> NDArray[np.float64]:
     lower = _lower(values, settings)
     return lower + (settings.width or 0.0) / 2 if settings.show == "midpoint" else lower
 

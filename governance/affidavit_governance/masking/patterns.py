@@ -58,7 +58,7 @@ class Email(PatternRecognizer):
             if local and domain:
                 name = local.group()[::-1].lstrip(".'/=*!#$^~&")
                 if name:
-                    yield Finding(self.entity, at - len(name), domain.end(), 0.95, "address syntax")
+                    yield Finding(self.entity, at - len(name), domain.end(), 0.98, "address syntax")
             at = text.find("@", at + 1)
 
 
@@ -109,8 +109,8 @@ class Iban(PatternRecognizer):
 
     entity: ClassVar[str] = "IBAN_CODE"
     _head = re.compile(r"[0-9](?<=[A-Za-z]{2}[0-9])(?<![0-9A-Za-z_][A-Za-z]{2}[0-9])[0-9](?=[ .-]?[0-9A-Za-z])")
-    _body = {
-        size: re.compile(r"[A-Za-z]{2}[0-9]{2}(?:[ .-]?+[0-9A-Za-z]){%d}(?![0-9A-Za-z_])" % (size - 4))
+    _body: ClassVar[dict[int, re.Pattern[str]]] = {
+        size: re.compile(rf"[A-Za-z]{{2}}[0-9]{{2}}(?:[ .-]?+[0-9A-Za-z]){{{size - 4}}}(?![0-9A-Za-z_])")
         for size in set(validators.IBAN_LENGTHS.values())
     }
     _separators = str.maketrans("", "", " .-")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import ClassVar
 
 from affidavit_governance.masking import validators
@@ -35,12 +36,15 @@ class Phone(PatternRecognizer):
     )
     _group = re.compile(r"[0-9]+")
     _words = re.compile(
-        r"phone|\btel\b|telef|\bcall|mobile|\bcell|\bfax|\bdesk\b|office\W{0,3}$|^\W{0,3}office|contact|\bdial|\bsms\b|whatsapp|text me|messag|answer|reach"
-        r"|\bring\b|hotline|电话|手机|联系|致电|热线|座机|传真|号码",
+        r"phone|\btel\b|telef|\bcall|mobile|\bcell|\bfax|\bdesk\b|office\W{0,3}$|^\W{0,3}office|contact|\bdial|\bsms\b|whatsapp|text me"
+        r"|messag|answer|reach|\bring\b|hotline|电话|手机|联系|致电|热线|座机|传真|号码",
         re.IGNORECASE,
     )
     _continued = re.compile(r"[:,][0-9]")
-    _date = re.compile(r"(?:19|20)[0-9]{2}[./-][0-9]{1,2}[./-][0-9]{1,2}(?![0-9]|[./-])|[0-9]{1,2}[./-][0-9]{1,2}[./-](?:19|20)?[0-9]{2}(?![0-9]|[./-])")
+    _date = re.compile(
+        r"(?:19|20)[0-9]{2}[./-][0-9]{1,2}[./-][0-9]{1,2}(?![0-9]|[./-][0-9])"
+        r"|[0-9]{1,2}[./-][0-9]{1,2}[./-](?:19|20)?[0-9]{2}(?![0-9]|[./-][0-9])"
+    )
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
         for match in self._plus.finditer(text):
@@ -61,7 +65,7 @@ class Phone(PatternRecognizer):
             digits, end = digits + group.group(), group.end()
         if len(digits) < 7 or validators.calling_code(digits) is None:
             return None
-        return Finding(self.entity, match.start(), end, 0.9, "country code")
+        return Finding(self.entity, match.start(), end, 0.96, "country code")
 
     def _national(self, text: str, start: int, end: int, groups: Groups, *, hinted: bool) -> Iterator[Finding]:
         score, evidence = self._score(text, start, groups) if len(groups) <= 6 else (0.0, "")
@@ -88,13 +92,13 @@ class Phone(PatternRecognizer):
         parts = [text[first:last] for first, last in groups]
         lengths = [len(part) for part in parts]
         digits = "".join(parts)
-        between = {text[last:first] for (_, last), (first, _) in zip(groups, groups[1:], strict=False)}
+        between = {text[last:first] for (_, last), (first, _) in pairwise(groups)}
         if not 7 <= len(digits) <= _MAX_DIGITS or self._other(text, start, groups, parts, lengths, between):
             return 0.0, ""
-        if lengths in ([3, 3, 4], [10], [1, 3, 3, 4], [3, 3, 3, 4], [11]) and (found := _north_american(digits, lengths)):
-            return found, "numbering plan"
         if re.fullmatch(r"(?:86|0086)?1[3-9][0-9]{9}", digits) and lengths in ([11], [13], [15], [3, 4, 4], [3, 8], [2, 11], [2, 3, 4, 4]):
             return 0.75, "Chinese mobile"
+        if lengths in ([3, 3, 4], [10], [1, 3, 3, 4], [3, 3, 3, 4], [11]) and (found := _north_american(digits, lengths)):
+            return found, "numbering plan"
         if digits.startswith("00") and len(digits) >= 9 and validators.calling_code(digits[2:]):
             return (0.75 if len(digits) >= 11 and len(groups) > 1 else 0.5), "country code"
         if digits[0] == "0" and 9 <= len(digits) <= 12:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 
 from affidavit.errors import UsageError
-
 from affidavit_governance.masking.findings import Finding, PatternRecognizer, Recognizer, cover, resolve
 from affidavit_governance.masking.patterns import CELL, CreditCard, Email, Iban, IpAddress, UsSsn
 from affidavit_governance.masking.phones import Phone

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 from affidavit.errors import InvalidInput, MissingExtra, UsageError
@@ -29,6 +29,7 @@ RDP_ORDERS = (*(1 + step / 10 for step in range(1, 100)), *range(11, 64), 128, 2
 DIVERGENCE_LIMIT = 200.0
 """Rényi divergence of order 2 above which the RDP bound is returned: the PLD's grid would need gigabytes to say how little privacy is left."""
 
+PRECISION = 1e-5
 SMALLEST, LARGEST = math.log(0.02), math.log(1e6)
 """Between these `calibrate` looks for log σ."""
 
@@ -126,6 +127,7 @@ def joint_epsilon(events: Iterable[Event], delta: float) -> float:
     return _joint_epsilon(_merge(events), delta, DISCRETIZATION)
 
 
+@lru_cache(maxsize=1024)
 def _joint_epsilon(merged: tuple[Event, ...], delta: float, width: float) -> float:
     if not merged:
         return 0.0
@@ -166,7 +168,7 @@ def joint_rdp_epsilon(events: Iterable[Event], delta: float) -> float:
 def calibrate(epsilon: float, *, sampling_rate: float, steps: int, delta: float, extra: Iterable[Event] = ()) -> float:
     """The smallest noise multiplier σ with which `steps` steps, together with `extra`, cost at most `epsilon` at `delta`.
 
-    The inverse of `epsilon`, by root finding on log σ to a relative precision of 1e-5; the result is checked, so that it never
+    The inverse of `epsilon`, by root finding on log σ to a relative precision of 1e-4; the result is checked, so that it never
     costs more than asked for.
 
     Parameters
@@ -179,20 +181,23 @@ def calibrate(epsilon: float, *, sampling_rate: float, steps: int, delta: float,
     UsageError
         `extra` alone costs `epsilon` or more, a number is out of its range, or no σ below a million is enough.
     """
-    from scipy.optimize import brentq
-
     if not epsilon > 0:
         raise UsageError(f"epsilon = {epsilon} is not positive.", hint="No training reaches it.")
     if not 0 < delta < 1:
         raise UsageError(f"delta = {delta} is not between 0 and 1.")
     if steps < 1:
         raise UsageError(f"{steps} steps need no noise.")
-    others = _merge(extra)
+    return _calibrate(epsilon, sampling_rate, steps, delta, _merge(extra))
+
+
+@lru_cache(maxsize=256)
+def _calibrate(epsilon: float, sampling_rate: float, steps: int, delta: float, others: tuple[Event, ...]) -> float:
+    from scipy.optimize import brentq
+
     spent = joint_epsilon(others, delta)
     if spent >= epsilon:
         raise UsageError(f"The other releases alone cost epsilon {spent:.4g} of {epsilon:g}.", hint="Allow a larger epsilon, or release less.")
 
-    @cache
     def cost(log_sigma: float, width: float = DISCRETIZATION) -> float:
         event = Event("gaussian", math.exp(log_sigma), sampling_rate, steps)
         return _joint_epsilon(_merge((*others, event)), delta, width)
@@ -200,13 +205,14 @@ def calibrate(epsilon: float, *, sampling_rate: float, steps: int, delta: float,
     def gap(log_sigma: float, width: float = DISCRETIZATION) -> float:
         return math.log(max(cost(log_sigma, width), 1e-12) / epsilon)
 
-    # The coarse grid gives a slightly larger σ, from which the fine one starts; where the coarse grid is too coarse, the fine one does all.
+    # The coarse grid overstates ε, mostly by very little: then its σ is the answer, once the fine grid has said so. Otherwise the fine one seeks.
     low, high = _bracket(partial(gap, width=COARSE), start=0.0, step=math.log(2.0))
-    coarse = float(brentq(partial(gap, width=COARSE), low, high, xtol=1e-4)) if low < high else high
-    low, high = _bracket(gap, start=coarse, step=0.002)
-    root = float(brentq(gap, low, high, xtol=1e-5)) if low < high else high
+    root = float(brentq(partial(gap, width=COARSE), low, high, xtol=PRECISION)) + 2 * PRECISION if low < high else high
+    if low < high and not -1e-4 < gap(root) <= 0:
+        low, high = _bracket(gap, start=root, step=0.002)
+        root = float(brentq(gap, low, high, xtol=PRECISION)) if low < high else high
     while cost(root) > epsilon:
-        root += 1e-5
+        root += PRECISION
     return math.exp(root)
 
 
@@ -273,9 +279,7 @@ def _pld(event: Event, width: float) -> Any:
     if event.mechanism == "laplace":
         single = distribution.from_laplace_mechanism(event.noise_multiplier, value_discretization_interval=width)
     else:
-        single = distribution.from_gaussian_mechanism(
-            event.noise_multiplier, value_discretization_interval=width, sampling_prob=event.sampling_rate
-        )
+        single = distribution.from_gaussian_mechanism(event.noise_multiplier, value_discretization_interval=width, sampling_prob=event.sampling_rate)
     return single if event.steps == 1 else single.self_compose(event.steps)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
-import numpy as np
 import torch
-from opacus.optimizers import DPOptimizer
 
+from affidavit_governance.privacy._opacus import DPOptimizer
 from affidavit_governance.privacy.randomness import Purpose, Randomness
 
 
@@ -75,6 +74,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
                     delattr(parameter, name)
 
 
-def _row_norms(samples: Any) -> torch.Tensor:
+def _row_norms(samples: torch.Tensor) -> torch.Tensor:
     wide = torch.promote_types(samples.dtype, torch.float32)
-    return torch.linalg.vector_norm(samples.reshape(len(samples), int(np.prod(samples.shape[1:]))), dim=1, dtype=wide)
+    rows: torch.Tensor = samples.reshape(len(samples), math.prod(samples.shape[1:]))
+    return torch.sqrt(rows.to(wide).square().sum(dim=1))

@@ -57,7 +57,7 @@ def log_histogram(columns: Floats) -> Floats:
 
 def uniform_histogram(columns: Floats, low: Floats, high: Floats) -> Floats:
     """Counts over 16 equal bins between `low` and `high` of each column, values outside in the end bins; shape columns × 16."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         position = np.nan_to_num((columns - low) / (high - low) * FINE_BINS)
     return _counts(np.clip(np.floor(position), 0, FINE_BINS - 1).astype(np.int64), np.isfinite(columns), FINE_BINS)
 
@@ -69,12 +69,9 @@ def _counts(bins: NDArray[np.int64], present: NDArray[np.bool_], number: int) ->
 
 
 def find_range(noisy: Floats, deviation: float) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Ends of the bins that stand out from noise, and whether there are any, by column.
-
-    The threshold √(2 ln m) deviations is what the largest of m empty bins reaches on average at most.
-    """
+    """Ends of the bins that stand out from noise, and whether there are any, by column."""
     bins = noisy.shape[1]
-    kept = noisy > deviation * np.sqrt(2.0 * np.log(bins))
+    kept = _standing_out(noisy, deviation)
     seen = kept.any(axis=1)
     first, last = kept.argmax(axis=1), bins - 1 - kept[:, ::-1].argmax(axis=1)
     return np.where(seen, EDGES[first], -1.0), np.where(seen, EDGES[last + 1], 1.0), seen
@@ -83,13 +80,19 @@ def find_range(noisy: Floats, deviation: float) -> tuple[Floats, Floats, NDArray
 def moments(noisy: Floats, deviation: float, low: Floats, high: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation of noisy counts over equal bins, each count at its bin's middle.
 
-    Counts below two deviations are mostly noise and are left out; the scale is at least that of values spread over one bin.
+    Bins that do not stand out from noise are left out, and thin tails with them; the scale is at least that of values spread over one bin.
     """
-    kept = np.where(noisy > 2.0 * deviation, noisy, 0.0)
-    weights = np.where(kept.any(axis=1)[:, None], kept, 1.0)
+    kept: Floats = np.where(_standing_out(noisy, deviation), noisy, 0.0)
+    weights = np.where(kept.sum(axis=1, keepdims=True) > 0, kept, 1.0)
     weights /= weights.sum(axis=1, keepdims=True)
     width = (high - low) / FINE_BINS
     middles = low[:, None] + width[:, None] * (np.arange(FINE_BINS) + 0.5)
     center = (weights * middles).sum(axis=1)
     variance = (weights * (middles - center[:, None]) ** 2).sum(axis=1) + width**2 / 12.0
     return center, np.sqrt(variance)
+
+
+def _standing_out(noisy: Floats, deviation: float) -> NDArray[np.bool_]:
+    """Counts above √(2 ln m) deviations: on average the largest of m empty bins stays below that, and one stray bin would spoil a range."""
+    kept: NDArray[np.bool_] = noisy > deviation * np.sqrt(2.0 * np.log(noisy.shape[1]))
+    return kept

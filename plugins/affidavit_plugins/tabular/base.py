@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from affidavit.errors import InvalidInput, Refused, UsageError, nearest
 from affidavit.interfaces.columns import numeric_array, text_values
@@ -78,7 +79,9 @@ class TabularModel(Model):
         validation = None if training.validation is None else self._examples(training.validation, signature)
         training.report(Progress(0, 1, "fitting"))
         try:
-            self._fit(self._examples(data, signature), validation, task, training.seed)
+            # Several threads add the same numbers in another order: the model would depend on the machine's cores.
+            with threadpool_limits(1):
+                self._fit(self._examples(data, signature), validation, task, training.seed)
         except ValueError:
             # scikit-learn's own message may quote values.
             raise InvalidInput(

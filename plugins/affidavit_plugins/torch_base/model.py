@@ -33,6 +33,9 @@ RowLosses = Callable[[NDArray[np.int64]], Tensor]
 VALIDATION_SHARE = 0.15
 """Share of the training rows held out for early stopping where no validation rows are given."""
 
+PRIVATE_BATCH = 256
+"""Expected rows of a private step by default: noise is added once a step, so a larger batch drowns it; at 750 rows this is a third."""
+
 
 class TorchParams(BaseModel):
     """Parameters that every torch type has.
@@ -42,8 +45,7 @@ class TorchParams(BaseModel):
     epochs
         Passes over the training rows.
     batch_size
-        Rows in a step; in private training the expected number. None chooses by the number of rows, larger for private training,
-        where the noise is added once a step and a larger batch drowns it.
+        Rows in a step; in private training the expected number. None chooses 256 in private training, else an eighth of the rows, at most 64.
     learning_rate
         Step size.
     optimizer
@@ -272,8 +274,8 @@ class TorchModel(Model):
 
 
 def default_batch_size(rows: int, *, private: bool) -> int:
-    """An eighth of the rows, at most 64; in private training a quarter, at most 1024."""
-    return max(1, min(rows // 4, 1024)) if private else max(1, min(rows // 8, 64))
+    """256 in private training, whatever the rows: their number may be private. Otherwise an eighth of the rows, at most 64."""
+    return PRIVATE_BATCH if private else max(1, min(rows // 8, 64))
 
 
 def _hold_out(rows: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -78,7 +78,8 @@ class ImageEncoding:
         column = data.column(self.name)
         if column.null_count:
             raise InvalidInput(f"Image column '{self.name}' of data set '{data.name}' is missing in {column.null_count} rows.")
-        if isinstance(column.type, pa.FixedShapeTensorType) and column.type.permutation is not None:
+        permutation = column.type.permutation if isinstance(column.type, pa.FixedShapeTensorType) else None
+        if permutation is not None and list(permutation) != sorted(permutation):
             images: NDArray[Any] = data.to_numpy(self.name)
         else:
             # Not to_numpy here: it would turn 8-bit images into eight times their size.

@@ -26,27 +26,38 @@ LARGEST_WHOLE = 2.0**53
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values themselves, without dictionary, run-end or extension encoding."""
+    """The type of the values themselves, without dictionary, run-end, view or extension encoding."""
     while True:
         if isinstance(kind, pa.BaseExtensionType):
             kind = kind.storage_type
         elif pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
             kind = kind.value_type
+        elif (contiguous := _contiguous(kind)) is not None:
+            kind = contiguous
         else:
             return kind
 
 
 def plain_array(values: pa.Array) -> pa.Array:
-    """The values without dictionary, run-end or extension encoding."""
+    """The values in their `plain_type`."""
     while True:
         if isinstance(values, pa.ExtensionArray):
             values = values.storage
         elif pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
+            values = plain_array(values.dictionary).take(values.indices)
         elif pa.types.is_run_end_encoded(values.type):
             values = pc.run_end_decode(values)
+        elif (contiguous := _contiguous(values.type)) is not None:
+            values = values.cast(contiguous)
         else:
             return values
+
+
+def _contiguous(kind: pa.DataType) -> pa.DataType | None:
+    """The type that a view stands for; Arrow computes little on views."""
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(kind) else None
 
 
 def tensor_shape(kind: pa.DataType) -> tuple[int, ...] | None:
@@ -147,7 +158,10 @@ def _text_chunk(values: pa.Array, field: Field) -> pa.Array:
         if pc.all(whole).as_py():
             values = values.cast(pa.int64())
     elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        values = pc.strftime(values, format="%Y-%m-%d" if pa.types.is_date(kind) else "%Y-%m-%dT%H:%M:%S")
+        if pa.types.is_timestamp(kind):
+            values = values.cast(pa.timestamp(kind.unit))  # a moment with a zone is named by its UTC time
+        written = pc.strftime(values, format="%Y-%m-%d" if pa.types.is_date(kind) else "%Y-%m-%dT%H:%M:%S")
+        values = pc.replace_substring_regex(written, r"\.0+$", "")
     return values.cast(pa.large_string())
 
 
@@ -277,10 +291,10 @@ def table_from_rows(rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[An
 
 
 def _struct_type(schema: Schema) -> pa.DataType | None:
-    """The type that lets Arrow read whole rows at once; None where a tensor needs numpy. Made once a schema."""
+    """The type that lets Arrow read whole rows at once; None where tensors or dates need a closer look. Made once a schema."""
     if schema.rows_type is None:
-        tensors = any(field.type is FieldType.TENSOR for field in schema)
-        schema.remember_rows_type(False if tensors or not len(schema) else pa.struct([(field.name, arrow_type(field)) for field in schema]))
+        slow = any(field.type in (FieldType.TENSOR, FieldType.DATETIME) for field in schema)
+        schema.remember_rows_type(False if slow or not len(schema) else pa.struct([(field.name, arrow_type(field)) for field in schema]))
     return schema.rows_type or None
 
 
@@ -317,6 +331,8 @@ def _build(values: Sequence[Any], field: Field) -> pa.Array:
     if field.type is FieldType.TENSOR:
         return _build_tensors(values, field)
     try:
+        if field.type is FieldType.DATETIME:
+            raise TypeError("Arrow would take a number as microseconds, which nobody said it is")
         array = pa.array(values, type=arrow_type(field), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         array = pa.array([_read_value(value, field, row) for row, value in enumerate(values, start=1)], type=arrow_type(field))

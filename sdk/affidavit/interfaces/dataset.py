@@ -103,6 +103,7 @@ class Dataset:
 
         Types and roles are inferred; `fields` overrides them by column, for example ``{"age": {"role": "protected"}}``. The rules are those
         of `affidavit.interfaces.infer.infer_schema`. A stream's types are inferred from its first 100,000 rows, its values checked in all.
+        A `Dataset` keeps its rows, lineage and what is known of personal data in it, and gets the new target and fields.
 
         Raises
         ------
@@ -114,7 +115,8 @@ class Dataset:
         from affidavit.interfaces.infer import check_values, infer_schema, infer_types
 
         if callable(data):
-            sample = _sample(data)
+            data = _contiguous_stream(data)
+            sample = _first_rows(data(), SAMPLE_ROWS)
             _refuse_empty(sample, name)
             schema = infer_types(sample, target=target, fields=fields or {})
             made = cls(data, schema, name=name)
@@ -122,7 +124,12 @@ class Dataset:
             return made
         table = as_table(data)
         _refuse_empty(table, name)
-        return cls(table, infer_schema(table, target=target, fields=fields), name=name)
+        schema = infer_schema(table, target=target, fields=fields)
+        if isinstance(data, Dataset):
+            for known in data.schema:
+                schema = schema.change(known.name, entity=schema[known.name].entity or known.entity, masked=known.masked)
+            return data.with_schema(schema)
+        return cls(table, schema, name=name)
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]], schema: Schema, *, name: str = "rows") -> Dataset:
@@ -384,7 +391,7 @@ def as_table(data: Any) -> pa.Table:
         The object is no data set.
     """
     if isinstance(data, pa.Table):
-        return data
+        return _contiguous(data)
     if isinstance(data, Dataset):
         return data.table
     if not isinstance(data, Mapping) and not hasattr(data, "__arrow_c_stream__"):
@@ -393,7 +400,7 @@ def as_table(data: Any) -> pa.Table:
             hint="Pass a path, an Arrow table, a pandas or Polars frame, or a dict of columns.",
         )
     try:
-        return pa.table(dict(data)) if isinstance(data, Mapping) else pa.table(data)
+        return _contiguous(pa.table(dict(data)) if isinstance(data, Mapping) else pa.table(data))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         raise InvalidInput(
             f"The {type(data).__name__} cannot be read as a table{_culprit(data)}.",
@@ -403,14 +410,14 @@ def as_table(data: Any) -> pa.Table:
 
 def _culprit(data: Any) -> str:
     """Which column Arrow stumbles on, without its message."""
-    try:
-        for name in data.keys() if isinstance(data, Mapping) else data.columns:
-            try:
-                pa.array(data[name])
-            except (pa.ArrowException, TypeError, ValueError, OverflowError):
-                return f": column '{name}' mixes types that do not go together"
-    except (AttributeError, TypeError, KeyError):
-        return ""
+    names = list(data if isinstance(data, Mapping) else getattr(data, "columns", ()))
+    if len(set(names)) < len(names):
+        return ": two columns have one name"
+    for name in names:
+        try:
+            pa.array(data[name])
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return f": column '{name}' mixes types that do not go together"
     return ""
 
 
@@ -429,8 +436,25 @@ def _first_rows(batches: Iterable[pa.RecordBatch], rows: int) -> pa.Table:
     return pa.Table.from_batches(first) if first else pa.table({})
 
 
-def _sample(stream: BatchStream) -> pa.Table:
-    return _first_rows(stream(), SAMPLE_ROWS)
+def _contiguous(table: pa.Table) -> pa.Table:
+    """The table without view types, which Polars exports and on which Arrow can neither filter nor take."""
+    from affidavit.interfaces.columns import plain_array, plain_type
+
+    for position, field in enumerate(table.schema):
+        values = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string_view(values) or pa.types.is_binary_view(values):
+            chunks = [plain_array(chunk) for chunk in table.column(position).chunks]
+            column = pa.chunked_array(chunks, type=plain_type(field.type))
+            table = table.set_column(position, field.name, column if values == field.type else column.dictionary_encode())
+    return table
+
+
+def _contiguous_stream(stream: BatchStream) -> BatchStream:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in stream():
+            yield from _contiguous(pa.Table.from_batches([batch])).to_batches()
+
+    return batches
 
 
 __all__ = ["BatchStream", "Dataset", "DatasetSource", "Field", "Lineage", "Role", "Schema", "as_table"]

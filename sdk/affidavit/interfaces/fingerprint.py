@@ -13,8 +13,9 @@ It keeps the difference between an integer and a float column, between ``-0.0`` 
 and the order of rows and columns. Inside tensors the element type counts and is hashed as it is, for a CSV file cannot hold one and
 pictures would grow eightfold.
 
-Version 1. Each column is a node with named streams of bytes: positions of missing values, values, lengths. A stream enters as itself up to
-64 bytes, as its SHA-256 beyond. The fingerprint is the SHA-256 of all nodes with their names and types, each preceded by its length.
+Version 1. Each column is a node with a few streams of little-endian bytes: positions of missing values, values, lengths. Each stream is
+hashed on its own, so that it does not matter where the batches were cut. The fingerprint is the SHA-256 of the header line, the number of
+columns, and for each column its name and logical type (each preceded by its length), its number of rows and the digests of its streams.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import struct
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,11 +32,7 @@ import pyarrow as pa
 from affidavit.errors import InvalidInput
 from affidavit.interfaces.columns import plain_array, plain_type
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 HEADER = b"affidavit dataset fingerprint 1\n"
-INLINE_BYTES = 64
 _LENGTH = struct.Struct("<Q")
 
 if sys.byteorder != "little":  # pragma: no cover  # no big-endian machine to try it on
@@ -74,28 +70,6 @@ def fingerprint(batches: Iterable[pa.RecordBatch]) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-class _Stream:
-    """Bytes that are kept while they are few and hashed once they are many; where the pieces were cut does not matter."""
-
-    __slots__ = ("_hash", "_head")
-
-    def __init__(self) -> None:
-        self._head = b""
-        self._hash: Any = None
-
-    def update(self, data: bytes | memoryview | NDArray[Any]) -> None:
-        if self._hash is None:
-            size = len(data) if isinstance(data, bytes) else data.nbytes
-            if len(self._head) + size <= INLINE_BYTES:
-                self._head += bytes(data) if not isinstance(data, np.ndarray) else data.tobytes()
-                return
-            self._hash = hashlib.sha256(self._head)
-        self._hash.update(data)
-
-    def encode(self) -> bytes:
-        return bytes([len(self._head)]) + self._head if self._hash is None else b"\xff" + self._hash.digest()
-
-
 class _Node:
     """One column, or one level of a nested column: rows, positions of missing values, and what the subclass adds."""
 
@@ -103,13 +77,13 @@ class _Node:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.missing = _Stream()
+        self.missing = hashlib.sha256()
 
     def update(self, values: pa.Array) -> None:
         values = plain_array(values)
         if values.null_count:
             absent = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
-            self.missing.update(absent + self.rows)
+            self.missing.update((absent + self.rows).data)
             self.add(values.drop_null())
         else:
             self.add(values)
@@ -119,7 +93,7 @@ class _Node:
         """Take in the values that are there."""
 
     def encode(self, parts: list[bytes]) -> None:
-        parts.append(_LENGTH.pack(self.rows) + self.missing.encode())
+        parts.append(_LENGTH.pack(self.rows) + self.missing.digest())
 
 
 class _Integers(_Node):
@@ -131,8 +105,8 @@ class _Integers(_Node):
         super().__init__()
         self.exact = exact
         self.present = 0
-        self.values = _Stream()
-        self.high = _Stream()
+        self.values = hashlib.sha256()
+        self.high = hashlib.sha256()
 
     def add(self, values: pa.Array) -> None:
         kind = values.type
@@ -145,13 +119,13 @@ class _Integers(_Node):
         numbers = values.to_numpy(zero_copy_only=False)
         if pa.types.is_uint64(values.type) and len(numbers) and numbers.max() > np.iinfo(np.int64).max:
             # beyond int64 the bits look like a negative number: a second stream says which of the present values they are
-            self.high.update(np.flatnonzero(numbers > np.iinfo(np.int64).max) + self.present)
+            self.high.update((np.flatnonzero(numbers > np.iinfo(np.int64).max) + self.present).data)
         self.present += len(numbers)
         self.values.update(numbers if self.exact else numbers.astype(np.int64, copy=False))
 
     def encode(self, parts: list[bytes]) -> None:
         super().encode(parts)
-        parts += (self.values.encode(), self.high.encode())
+        parts += (self.values.digest(), self.high.digest())
 
 
 class _Floats(_Node):
@@ -162,21 +136,21 @@ class _Floats(_Node):
     def __init__(self, exact: bool) -> None:
         super().__init__()
         self.exact = exact
-        self.values = _Stream()
+        self.values = hashlib.sha256()
 
     def update(self, values: pa.Array) -> None:
         numbers = plain_array(values).to_numpy(zero_copy_only=False)  # nulls come out as NaN
         rows = len(numbers)
         if rows and np.isnan(numbers.min()):
             absent = np.isnan(numbers)
-            self.missing.update(np.flatnonzero(absent) + self.rows)
+            self.missing.update((np.flatnonzero(absent) + self.rows).data)
             numbers = numbers[~absent]
         self.values.update(numbers if self.exact else numbers.astype(np.float64, copy=False))
         self.rows += rows
 
     def encode(self, parts: list[bytes]) -> None:
         super().encode(parts)
-        parts.append(self.values.encode())
+        parts.append(self.values.digest())
 
 
 class _Decimals(_Node):
@@ -186,7 +160,7 @@ class _Decimals(_Node):
 
     def __init__(self) -> None:
         super().__init__()
-        self.values = _Stream()
+        self.values = hashlib.sha256()
 
     def add(self, values: pa.Array) -> None:
         wide = values.cast(pa.decimal256(76, values.type.scale))
@@ -195,7 +169,7 @@ class _Decimals(_Node):
 
     def encode(self, parts: list[bytes]) -> None:
         super().encode(parts)
-        parts.append(self.values.encode())
+        parts.append(self.values.digest())
 
 
 class _Timestamps(_Node):
@@ -205,8 +179,8 @@ class _Timestamps(_Node):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds = _Stream()
-        self.nanoseconds = _Stream()
+        self.seconds = hashlib.sha256()
+        self.nanoseconds = hashlib.sha256()
 
     def add(self, values: pa.Array) -> None:
         ticks_a_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[values.type.unit]
@@ -217,7 +191,7 @@ class _Timestamps(_Node):
 
     def encode(self, parts: list[bytes]) -> None:
         super().encode(parts)
-        parts += (self.seconds.encode(), self.nanoseconds.encode())
+        parts += (self.seconds.digest(), self.nanoseconds.digest())
 
 
 class _Bytes(_Node):
@@ -227,26 +201,26 @@ class _Bytes(_Node):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lengths = _Stream()
-        self.content = _Stream()
+        self.lengths = hashlib.sha256()
+        self.content = hashlib.sha256()
 
     def add(self, values: pa.Array) -> None:
         kind = values.type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-            values = values.cast(pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary())
+        if pa.types.is_fixed_size_binary(kind):
+            values = values.cast(pa.large_binary())
             kind = values.type
         if not len(values):
             return
         wide = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
         _, offsets, content = values.buffers()
         edges = np.frombuffer(offsets, dtype=np.int64 if wide else np.int32)[values.offset : values.offset + len(values) + 1]
-        self.lengths.update(np.diff(edges).astype(np.int64, copy=False))
+        self.lengths.update(np.diff(edges).astype(np.int64, copy=False).data)
         if edges[-1] > edges[0]:
             self.content.update(memoryview(content)[int(edges[0]) : int(edges[-1])])
 
     def encode(self, parts: list[bytes]) -> None:
         super().encode(parts)
-        parts += (self.lengths.encode(), self.content.encode())
+        parts += (self.lengths.digest(), self.content.digest())
 
 
 class _Lists(_Node):
@@ -256,7 +230,7 @@ class _Lists(_Node):
 
     def __init__(self, element: pa.DataType, *, fixed: bool) -> None:
         super().__init__()
-        self.lengths = None if fixed else _Stream()
+        self.lengths = None if fixed else hashlib.sha256()
         self.elements = _node(element, exact=fixed)
 
     def add(self, values: pa.Array) -> None:
@@ -269,7 +243,7 @@ class _Lists(_Node):
     def encode(self, parts: list[bytes]) -> None:
         super().encode(parts)
         if self.lengths is not None:
-            parts.append(self.lengths.encode())
+            parts.append(self.lengths.digest())
         self.elements.encode(parts)
 
 
@@ -323,17 +297,15 @@ def _node(kind: pa.DataType, *, exact: bool = False) -> _Node:
 
 
 def _is_string(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind)
-    )
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _map_struct(kind: pa.MapType) -> pa.StructType:

@@ -26,7 +26,7 @@ MAX_INTEGER_CLASSES = 20
 TEXT_WORDS = 4.0
 TEXT_BYTES = 40.0
 TEXT_DISTINCT = 1000
-ROW_KEY = re.compile(r"(^|_)(id|uuid|guid|index)$|^unnamed: 0$|^$", re.IGNORECASE)
+ROW_KEY = re.compile(r"(^|_)(id|uuid|guid|index)$|^__index_level_\d+__$|^unnamed: 0$", re.IGNORECASE)
 
 
 def infer_schema(table: pa.Table, *, target: str | None = None, fields: Mapping[str, Mapping[str, Any]] | None = None) -> Schema:
@@ -111,7 +111,7 @@ def check_values(batches: Iterable[pa.RecordBatch], schema: Schema) -> int:
     if missing:
         raise InvalidInput(
             f"The target '{target}' is missing in {missing} of {rows} rows.",
-            hint="Remove these rows first, for example with Dataset.clean(missing='drop') on the data loaded without a target.",
+            hint="Remove these rows first: load without a target, clean(missing='drop'), then Dataset.from_arrow(cleaned, target=…).",
         )
     if not varies:
         raise InvalidInput(f"The target '{target}' has the same value in every row.", hint="There is nothing to learn: choose another column.")
@@ -209,7 +209,7 @@ def _bounds(name: str, value: Any) -> tuple[float, float]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -307,6 +307,10 @@ class EncodedView:
     output: str = "value"
 
 
+ParamsType = type[BaseModel]
+"""Named outside `Model`, whose attribute `type` hides the built-in one."""
+
+
 class NoParams(BaseModel):
     """A model type without parameters."""
 
@@ -329,7 +333,7 @@ class Model(ABC):
     """
 
     type: ClassVar[str]
-    Params: ClassVar[type[BaseModel]] = NoParams
+    Params: ClassVar[ParamsType] = NoParams
     capabilities: ClassVar[Capabilities] = Capabilities()
     signature: Signature | None = None
     _governed: bool = False

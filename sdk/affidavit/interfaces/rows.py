@@ -82,10 +82,8 @@ def _first_of_its_kind(table: pa.Table) -> NDArray[np.bool_]:
         if pa.types.is_nested(kind):
             digests = [hashlib.sha256(repr(value).encode()).digest() for value in _python_values(column)]
             keys.append(pa.chunked_array([pa.array(digests, pa.binary(32))]))
-        elif pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
-            keys.append(column.cast(pa.large_binary()))
         else:
-            keys.append(column.cast(kind) if column.type != kind and pa.types.is_dictionary(column.type) else column)
+            keys.append(column.cast(kind))
     names = [str(position) for position in range(len(keys))]
     rows = pa.array(np.arange(table.num_rows))
     first = pa.table([*keys, rows], names=[*names, "row"]).group_by(names, use_threads=False).aggregate([("row", "min")])

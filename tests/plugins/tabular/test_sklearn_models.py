@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from threadpoolctl import threadpool_limits
 
 from affidavit.artifacts import ArtifactReader, ArtifactWriter
 from affidavit.errors import IntegrityError, InvalidInput, Refused, UsageError
@@ -98,6 +99,16 @@ def test_the_same_seed_gives_the_same_artifact_and_global_randomness_is_left_alo
     first, second = (saved(new(model).fit(data, Training(seed=5))) for _ in range(2))
     assert first == second
     assert np.random.get_state()[1].tolist() == before
+
+
+@pytest.mark.parametrize(("model", "params"), [(Boosting, {}), (Logistic, {}), (Forest, {"trees": 3})])
+def test_the_number_of_threads_does_not_change_the_model(model: type[Model], params: dict[str, Any]) -> None:
+    data = raw_rows("binary", 3000)
+    with threadpool_limits(1):
+        one = saved(model(**params).fit(data))
+    with threadpool_limits(4):
+        four = saved(model(**params).fit(data))
+    assert one == four
 
 
 @each_case

@@ -1,0 +1,1 @@
+"""Compliance: the gates of the policy, and the report."""

@@ -1,0 +1,1 @@
+"""Where data sets come from: files, SQL databases, frames in memory."""

@@ -1,0 +1,1 @@
+"""Deployment targets: in the same process, and over HTTP."""

@@ -1,0 +1,14 @@
+"""Registers the deployment targets. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from affidavit.hookspecs import hookimpl
+
+
+@hookimpl
+def affidavit_register(registry: Any) -> None:
+    """Add the deployment targets."""
+    registry.add("target", "in-process", "affidavit_plugins.targets.in_process:InProcess")
+    registry.add("target", "http", "affidavit_plugins.targets.http.target:Http", extra="serve")

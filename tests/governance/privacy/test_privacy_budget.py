@@ -1,0 +1,160 @@
+"""The budget of a data set: joint, durable, and not to be overspent by eight processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from affidavit.errors import IntegrityError, Refused
+from affidavit.store import Store
+from affidavit_governance.privacy import Event, joint_epsilon
+from affidavit_governance.privacy.budget import Budget
+
+ROOT, OTHER = "a" * 64, "b" * 64
+DELTA = 1e-5
+RUN = Event("gaussian", 4.0)  # epsilon 0.97 at this delta
+SPENT = [joint_epsilon([RUN] * runs, DELTA) for runs in range(8)]
+
+
+def spend(budget: Budget, call: str, *, limit: float, roots: tuple[str, ...] = (ROOT,), event: Event = RUN) -> None:
+    budget.reserve(call, roots, [event], delta=DELTA, limit=limit)
+    budget.commit(call, [event])
+
+
+def test_runs_are_composed_jointly_and_refused_at_the_limit(store: Store) -> None:
+    budget = Budget(store)
+    limit = round(SPENT[3] + 0.01, 6)
+    assert sum([SPENT[1]] * 3) > limit  # adding up epsilons would refuse the third
+    for run in range(3):
+        spend(budget, f"call{run}", limit=limit)
+    with pytest.raises(Refused, match="has spent epsilon") as refused:
+        budget.reserve("call3", [ROOT], [RUN], delta=DELTA, limit=limit)
+    assert (refused.value.by, refused.value.line, refused.value.bound) == ("budget", "privacy.dataset_budget", limit)
+    assert refused.value.measured == pytest.approx(SPENT[4], abs=1e-6)
+    (row,) = budget.status()
+    assert row == {
+        "root": ROOT, "spent": pytest.approx(SPENT[3], abs=2e-6), "reserved": 0.0, "limit": limit,
+        "left": pytest.approx(limit - SPENT[3], abs=2e-6), "delta": DELTA, "runs": 3, "unsettled": 0,
+    }  # fmt: skip
+
+
+def test_the_refusal_says_which_epsilon_would_fit_and_it_does(tmp_path: Path) -> None:
+    from affidavit_governance.privacy import calibrate
+
+    with Store.open(tmp_path / "ws") as store:
+        budget = Budget(store)
+        spend(budget, "one", limit=1.5)
+        with pytest.raises(Refused) as refused:
+            budget.reserve("two", [ROOT], [Event("gaussian", 3.0)], delta=DELTA, limit=1.5)
+        fits = float(refused.value.satisfy.partition("epsilon = ")[2].split()[0])
+        assert fits > 1.5 - SPENT[1]
+        sigma = calibrate(fits, sampling_rate=1.0, steps=1, delta=DELTA)
+        budget.reserve("two", [ROOT], [Event("gaussian", sigma)], delta=DELTA, limit=1.5)
+
+
+def test_an_exhausted_budget_says_that_nothing_is_left(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ws") as store:
+        budget = Budget(store)
+        spend(budget, "one", limit=10.0)
+        with pytest.raises(Refused, match="Nothing is left"):
+            budget.reserve("two", [ROOT], [RUN], delta=DELTA, limit=0.5)
+
+
+def test_a_reservation_counts_until_it_is_settled_also_after_a_crash(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ws") as store:
+        Budget(store).reserve("died", [ROOT], [RUN], delta=DELTA, limit=1.0)
+    with Store.open(tmp_path / "ws") as store:  # another process, later
+        budget = Budget(store)
+        with pytest.raises(Refused):
+            budget.reserve("next", [ROOT], [RUN], delta=DELTA, limit=1.0)
+        (row,) = budget.status()
+        assert (row["spent"], row["unsettled"], row["runs"]) == (0.0, 1, 0)
+        assert row["reserved"] == pytest.approx(SPENT[1], abs=2e-6)
+        budget.release("died")
+        budget.reserve("next", [ROOT], [RUN], delta=DELTA, limit=1.0)
+
+
+def test_what_ran_takes_the_place_of_what_was_planned(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ws") as store:
+        budget = Budget(store)
+        planned, ran = Event("gaussian", 1.0, 0.1, 100), Event("gaussian", 1.0, 0.1, 40)
+        budget.reserve("one", [ROOT], [RUN], delta=DELTA, limit=8.0)
+        budget.reserve("one", [ROOT], [RUN, planned], delta=DELTA, limit=8.0)
+        assert budget.status()[0]["reserved"] == pytest.approx(joint_epsilon([RUN, planned], DELTA), abs=2e-6)
+        budget.commit("one", [RUN, ran])
+        assert budget.spent(ROOT, DELTA) == joint_epsilon([RUN, ran], DELTA)
+
+
+def test_every_root_of_a_data_set_is_charged(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ws") as store:
+        budget = Budget(store)
+        spend(budget, "one", limit=1.0, roots=(ROOT,))
+        with pytest.raises(Refused, match=ROOT[:12]):
+            budget.reserve("two", [OTHER, ROOT], [RUN], delta=DELTA, limit=1.0)
+        assert budget.spent(OTHER, DELTA) == 0.0
+        spend(budget, "three", limit=8.0, roots=(OTHER, ROOT))
+        assert [row["root"] for row in budget.status()] == [ROOT, OTHER]
+        assert budget.spent(OTHER, DELTA) == SPENT[1]
+
+
+def test_a_run_may_spend_a_budget_to_the_last_millionth(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ws") as store:
+        limit = -(-SPENT[1] * 1e6 // 1) / 1e6
+        spend(Budget(store), "one", limit=limit)
+        with pytest.raises(Refused):
+            Budget(store).reserve("two", [OTHER], [RUN], delta=DELTA, limit=limit - 2e-6)
+
+
+def test_committing_what_was_never_reserved_is_refused(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ws") as store, pytest.raises(IntegrityError, match="nobody"):
+        Budget(store).commit("nobody", [RUN])
+
+
+RACE = """
+import os, sys
+from affidavit.errors import Refused
+from affidavit.store import Store
+from affidavit_governance.privacy import Event, joint_epsilon
+from affidavit_governance.privacy.budget import Budget
+
+location, limit = sys.argv[1], float(sys.argv[2])
+RUN = Event("gaussian", 4.0)
+joint_epsilon([RUN], 1e-5)  # imports are done once, before the fork; nothing is open and no thread runs yet
+start, go = os.pipe()
+workers = []
+for worker in range(8):
+    if pid := os.fork():
+        workers.append(pid)
+        continue
+    os.close(go)
+    with Store.open(location) as store:
+        budget = Budget(store)
+        os.read(start, 1)  # returns in all workers at once, when the parent closes its end
+        for turn in range(2):
+            try:
+                budget.reserve(f"{worker}-{turn}", ["a" * 64], [RUN], delta=1e-5, limit=limit)
+                if turn:
+                    budget.commit(f"{worker}-{turn}", [RUN])
+                os.write(1, b"reserved\\n")
+            except Refused:
+                os.write(1, b"refused\\n")
+    os._exit(0)
+os.close(start)
+os.close(go)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in workers))
+"""
+
+
+def test_eight_processes_cannot_overspend_together(store_location: str) -> None:
+    limit = round(SPENT[5] + 0.001, 6)  # five of the sixteen runs fit
+    with Store.open(store_location) as store:
+        Budget(store)
+    race = subprocess.run([sys.executable, "-c", RACE, store_location, str(limit)], capture_output=True, text=True, timeout=120, check=True)
+    assert sorted(race.stdout.split()) == ["refused"] * 11 + ["reserved"] * 5
+    with Store.open(store_location) as store:
+        (row,) = Budget(store).status()
+    assert row["runs"] + row["unsettled"] == 5
+    assert row["spent"] + row["reserved"] <= limit
