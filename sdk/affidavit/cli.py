@@ -177,13 +177,25 @@ def mask(
     as_json: Json = False,
 ) -> None:
     """Find and mask personal data in one file."""
-    from affidavit.files import mask_file
+    import secrets
 
-    report = mask_file(source, target, policy=policy, workspace=workspace)
+    from affidavit.plugins import bundled_registry, source_for
+    from affidavit.policy import Policy
+
+    if workspace is None:
+        key = secrets.token_bytes(32)
+        sys.stderr.write("Pseudonyms use a key of this run only; name a --workspace to get the same ones again.\n")
+    else:
+        with _open(workspace) as opened:
+            key = opened.keyring.derive("pseudonym")
+    registry = bundled_registry()
+    report = registry.get("service", "mask_file")(
+        source, target, policy=(Policy.read(policy) if policy else Policy()).masking, key=key, reader=source_for(source, registry)
+    )
     if as_json:
         _print_json(report)
         return
-    rows = [[name, entry.get("entity") or "", entry["operator"], entry["cells"]] for name, entry in report["columns"].items()]
+    rows = [[name, entry.get("entity") or "", entry.get("operator") or "found cells only", entry.get("cells", "")] for name, entry in report["columns"].items()]
     _table(f"{report['rows']} rows written to {target}", ["column", "entity", "operator", "cells masked"], rows)
 
 

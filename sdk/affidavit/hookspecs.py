@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from affidavit.interfaces.dataset import Dataset
     from affidavit.interfaces.deployment import Endpoint
     from affidavit.interfaces.model import Evaluation, Explanation, Model, Predictions
-    from affidavit.plugins import Registry
+    from affidavit.plugins import RegistryWriter
     from affidavit.registry import Version
 
 hookspec = pluggy.HookspecMarker("affidavit")
@@ -43,7 +43,7 @@ hookimpl = pluggy.HookimplMarker("affidavit")
 
 
 @hookspec
-def affidavit_register(registry: Registry) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     """Add names to the registry, as lazy ``"module:Class"`` paths. Import nothing heavy here."""
 
 

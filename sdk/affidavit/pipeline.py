@@ -11,6 +11,7 @@ from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.deployment import Endpoint
 from affidavit.interfaces.model import Evaluation, Explanation, Model, Predictions, inside_call
+from affidavit.interfaces.schema import Role
 
 if TYPE_CHECKING:
     from affidavit.artifacts import Artifact
@@ -110,7 +111,7 @@ class Core:
         evaluation = metrics.evaluate(
             predictions, truth, task=signature.task, classes=signature.classes, data_name=call.data.name, positive=policy.favourable, seed=call.seed
         )
-        if not policy.protected:
+        if not policy.protected and not call.data.schema.with_role(Role.PROTECTED):
             return evaluation
         fairness = call.workspace.service("fairness")(call.data, predictions, truth, policy)
         return Evaluation(evaluation.task, evaluation.rows, evaluation.data, evaluation.metrics, evaluation.curves, fairness)

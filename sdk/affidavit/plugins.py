@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -117,7 +118,7 @@ class Registry:
         return value
 
 
-class _Writer:
+class RegistryWriter:
     """What one plugin's `affidavit_register` may do: add names, all or none of which are kept."""
 
     def __init__(self, registry: Registry, plugin: str) -> None:
@@ -171,7 +172,7 @@ class PluginManager(pluggy.PluginManager):
         except Exception as error:
             self._fail(entry, f"{type(error).__name__}: {error}")
             return
-        writer = _Writer(self.registry, entry.name)
+        writer = RegistryWriter(self.registry, entry.name)
         try:
             for impl in self.hook.affidavit_register.get_hookimpls():
                 if impl.plugin is plugin:
@@ -312,3 +313,14 @@ def bundled_registry() -> Registry:
 def load_service(name: str) -> Any:
     """A service of the bundled plugins by name."""
     return bundled_registry().get("service", name)
+
+
+def source_for(source: Any, registry: Registry) -> Any:
+    """The registered source that can read `source`. Raises UsageError, listing the sources, where none can."""
+    for name in registry.names("source"):
+        reader = registry.get("source", name)()
+        if reader.accepts(source):
+            return reader
+    named = isinstance(source, (str, Path)) and "://" not in str(source)
+    what = f"'{source}'" if named else f"an object of type {type(source).__name__}"
+    raise UsageError(f"No source can read {what}.", hint=f"Sources: {', '.join(registry.names('source'))}.")

@@ -33,7 +33,7 @@ from affidavit.interfaces.governance import JSON, Actor, Keyring, Ledger
 from affidavit.interfaces.schema import Schema
 from affidavit.interfaces.training import Progress, Training
 from affidavit.pipeline import Core, Pipeline
-from affidavit.plugins import PluginManager, Registry
+from affidavit.plugins import PluginManager, Registry, source_for
 from affidavit.policy import Policy, parse_model
 from affidavit.registry import Version, Versions
 from affidavit.store import Objects, Store
@@ -137,7 +137,7 @@ class Workspace:
         options
             What the source takes, for example ``delimiter`` or ``query``.
         """
-        reader = self._source_for(source)
+        reader = source_for(source, self.registry)
         overrides: dict[str, dict[str, Any]] = {column: {"role": "protected"} for column in self.policy.fairness.protected}
         for column, changes in (fields or {}).items():
             overrides[column] = {**overrides.get(column, {}), **changes}
@@ -345,14 +345,6 @@ class Workspace:
         name = f"backgrounds/{self.model_digest(model)}"
         content = len(header).to_bytes(4, "big") + header + sink.getvalue().to_pybytes()
         self.store.files.write(name, self.keyring.seal(content, purpose="background", name=name))
-
-    def _source_for(self, source: Any) -> Any:
-        for name in self.registry.names("source"):
-            reader = self.registry.get("source", name)()
-            if reader.accepts(source):
-                return reader
-        what = f"'{source}'" if isinstance(source, (str, Path)) and "://" not in str(source) else f"an object of type {type(source).__name__}"
-        raise UsageError(f"No source can read {what}.", hint=f"Sources: {', '.join(self.registry.names('source'))}.")
 
     def _record_plugins(self) -> None:
         """Put the set of plugins in the ledger whenever it is another than last time."""

@@ -85,7 +85,7 @@ class TestLoading:
         install("acme", GOOD, entry="twin")
         install("emca", GOOD.replace("acme.mean", "emca.mean"), entry="twin")
         manager = manager_with("acme", "emca")
-        assert [failure.distribution for failure in manager.failures] == ["acme", "emca"]
+        assert {failure.distribution for failure in manager.failures} == {"acme", "emca"}
         assert not {"acme.mean", "emca.mean"} & set(manager.registry.names("model"))
 
     def test_a_plugin_cannot_take_the_place_of_a_bundled_one_by_its_name(self, install: Install) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
@@ -233,3 +234,39 @@ def test_a_locked_database_is_one_clear_error(tmp_path: Path, monkeypatch: pytes
         other.close()
         with store.write():
             pass
+
+
+def test_schemas_of_one_postgresql_database_are_workspaces_of_their_own(postgres_url: str) -> None:
+    url = sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA one")
+        connection.exec_driver_sql("CREATE SCHEMA two")
+    engine.dispose()
+    locations = [postgres_url + ("&" if "?" in postgres_url else "?") + f"options=-csearch_path%3D{name}" for name in ("one", "two", "absent")]
+    with Store.open(locations[0]) as one, Store.open(locations[1]) as two:
+        one.files.write("policy.json", b"1")
+        one.ensure(METADATA, "counters", 1)
+        assert one.workspace_id != two.workspace_id
+        assert one.spool != two.spool
+        assert two.files.list() == []
+        two.ensure(METADATA, "counters", 1)
+        _insert(two)
+        assert (count(one), count(two)) == (0, 1)
+    with pytest.raises(UsageError, match="does not exist"):
+        Store.open(locations[2])
+
+
+def test_a_role_that_may_not_make_tables_is_one_clear_error(postgres_url: str) -> None:
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    url = sa.make_url(postgres_url)
+    engine = sa.create_engine(url.set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+    try:
+        with pytest.raises(AffidavitError, match="role may not use"):
+            Store.open(url.set(username=role).render_as_string(hide_password=False))
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP ROLE {role}")
+        engine.dispose()

@@ -132,6 +132,21 @@ def half(write: Callable[[int, Any], int]) -> Callable[[int, Any], int]:
     return limited
 
 
+def test_content_and_folder_entry_are_synced_before_a_write_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill does not show this, only a loss of power would: so look at the calls."""
+    folder = FolderFiles(tmp_path)
+    calls: list[tuple[str, str]] = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (calls.append(("sync", os.readlink(f"/proc/self/fd/{fd}"))), sync(fd)))  # noqa: PTH115  # a descriptor's name
+    monkeypatch.setattr(Path, "replace", lambda path, target: (calls.append(("replace", str(target))), replace(path, target)))
+    folder.write("a/b", b"1")
+    parent = str(tmp_path)
+    assert calls[0] == ("sync", parent)  # the new folder 'a'
+    assert calls[1][0] == "sync"
+    assert calls[1][1].startswith(f"{parent}/.tmp/")
+    assert calls[2:] == [("replace", f"{parent}/a/b"), ("sync", f"{parent}/a")]
+
+
 @pytest.mark.parametrize("broken", ["write", "fsync", "open"])
 def test_a_full_disk_is_one_clear_error_and_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     folder = FolderFiles(tmp_path)
@@ -202,7 +217,7 @@ def test_the_system_s_limit_on_file_size_loses_nothing(tmp_path: Path) -> None:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_limited, args=(tmp_path / "ws", sender))
     child.start()
-    assert receiver.poll(20)
+    sender.close()
     first, second = receiver.recv()
     child.join()
     assert "File too large" in first

@@ -78,6 +78,7 @@ def test_a_workspace_outlives_ten_kills(store_location: str) -> None:
         receiver, sender = FORK.Pipe(duplex=False)
         child = FORK.Process(target=write_on, args=(store_location, done, sender))
         child.start()
+        sender.close()  # so that a child that fails ends our waiting
         acknowledged = receiver.recv()
         deadline = time.monotonic() + chance.uniform(0, 0.1)
         while time.monotonic() < deadline:
@@ -114,6 +115,7 @@ def test_a_workspace_killed_while_it_is_made_can_be_opened_with_the_keys_it_gave
     receiver, sender = FORK.Pipe(duplex=False)
     child = FORK.Process(target=make_on, args=(tmp_path, sender))
     child.start()
+    sender.close()
     given = [receiver.recv()]
     deadline = time.monotonic() + random.Random(seed).uniform(0, 0.15)
     while time.monotonic() < deadline:

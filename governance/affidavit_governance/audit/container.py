@@ -67,6 +67,8 @@ def decode(data: bytes) -> dict[str, bytes]:
         files[name] = data[start:position]
     if not files:
         raise IntegrityError("This is no bundle: the container is not one that Affidavit writes.")
+    if data[position : position + 4] != _CENTRAL_MARK:
+        raise IntegrityError("The bundle's container is damaged: its parts do not follow each other.")
     return files
 
 

@@ -51,24 +51,21 @@ def data_section(book: Book) -> Markup:
                 digest(fingerprint),
                 ".",
             ),
-            table(("Column", "Type", "Role", "Personal data", "Masked by", "Cells", "Found inside text", "Why"), rows),
+            table(("Column", "Type", "Role", "Personal data", "Masked by", "Cells", "Why"), rows),
             prose("Features as they were, without a finding: ", ", ".join(plain), ".") if plain else None,
         ]
     return section("data", "Data and masking", parts or none("No data set was loaded in this workspace."))
 
 
 def _column(field: JsonObject, masked: JsonObject, evidence: Evidence) -> list[Child]:
-    entities = masked.get("entities") or {}
+    found = ", ".join(f"{name} in {written(count)} cells" for name, count in sorted((masked.get("findings") or {}).items()))
     return [
         tag("strong", field["name"]),
         field["type"],
         field["role"],
-        field.get("entity") or masked.get("entity") or "–",
+        found or field.get("entity") or masked.get("entity") or "–",
         tag("span", masked["operator"], class_="chip") if masked.get("operator") else (field.get("masked") or "–"),
         figure(masked["cells"], evidence) if masked.get("cells") else "–",
-        join(*[join(f"{name} ", figure(count, evidence), " ") for name, count in sorted(entities.items())])
-        if isinstance(entities, Mapping) and entities
-        else "–",
         masked.get("reason") or "",
     ]
 

@@ -148,7 +148,7 @@ def _data_tile(book: Book) -> Markup:
     return _tile(
         "Data",
         join(figure(details(loads[-1])["rows"], loads[-1]), " rows"),
-        "✓ masked on the way in",
+        "✓ masked on the way in" if cells else "✓ nothing personal found",
         "good",
         ", ",
         figure(cells, loads[-1]),

@@ -51,7 +51,8 @@ dd{margin:0;text-align:right;overflow-wrap:anywhere}
 .scroll{overflow-x:auto;margin:10px 0}
 table{border-collapse:collapse;width:100%;font-size:13.5px}
 th{text-align:left;color:var(--soft);font-weight:600;border-bottom:1px solid var(--line);padding:6px 12px 6px 0;white-space:nowrap}
-td{border-bottom:1px solid var(--line);padding:6px 12px 6px 0;vertical-align:top;overflow-wrap:anywhere;min-width:64px}
+td{border-bottom:1px solid var(--line);padding:6px 12px 6px 0;vertical-align:top;overflow-wrap:break-word;min-width:56px}
+td code{white-space:nowrap;overflow-wrap:normal}
 tbody tr:last-child td{border-bottom:0}
 tr:target td{background:var(--warnback)}
 .log td:first-child{white-space:nowrap}

@@ -11,7 +11,7 @@ _HOME = "affidavit_governance.masking"
 
 @hookimpl
 def affidavit_register(registry: Any) -> None:
-    """Add the bundled recognizers and operators, and the services ``masking``, ``scan`` and ``scan_text``."""
+    """Add the bundled recognizers and operators, and the services ``masking``, ``mask_file``, ``scan`` and ``scan_text``."""
     for entity, path in {
         "EMAIL_ADDRESS": "patterns:Email",
         "PHONE_NUMBER": "phones:Phone",
@@ -24,5 +24,6 @@ def affidavit_register(registry: Any) -> None:
     for name, path in {"redact": "Redact", "pseudonym": "Pseudonym", "generalise": "Generalise", "keep": "Keep", "drop": "Drop"}.items():
         registry.add("operator", name, f"{_HOME}.operators:{path}")
     registry.add("service", "masking", f"{_HOME}.plan:mask_table")
+    registry.add("service", "mask_file", f"{_HOME}.files:mask_file")
     registry.add("service", "scan", f"{_HOME}.columns:scan_table")
     registry.add("service", "scan_text", f"{_HOME}.text:scan_text")

@@ -257,7 +257,7 @@ def _prepare(module: nn.Module) -> None:
         if not layer.training and any(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
             raise PluginError(f"Layer '{name}' is in evaluation mode during a training step.", hint="Call module.train() before each epoch.")
         if hasattr(layer, "activations"):
-            layer.activations = []  # type: ignore[assignment]  # Opacus's own attribute
+            layer.activations = []
     for parameter in module.parameters():
         if hasattr(parameter, "_forward_counter"):
             parameter._forward_counter = 0

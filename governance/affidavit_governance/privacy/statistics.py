@@ -16,19 +16,24 @@ Floats = NDArray[np.float64]
 Release = Callable[[Floats], tuple[Floats, float]]
 """Adds noise to counts (columns × bins) and tells its standard deviation."""
 
-_MAGNITUDES = 2.0 ** np.arange(-20, 41)
+_MAGNITUDES = 4.0 ** np.arange(-10, 21)
 EDGES: Floats = np.concatenate([-_MAGNITUDES[::-1], _MAGNITUDES])
-"""Edges of the first histogram: powers of two of both signs, from a millionth to a trillion; what lies beyond counts in the last bin."""
+"""Edges of the first histogram: powers of four of both signs, from a millionth to a trillion; what lies beyond counts in the last bin.
 
-FINE_BINS = 16
-"""Bins of the second histogram. More would resolve more and hold fewer records each, so that noise drowned them."""
+Wider bins hold more records each; narrower ones would drown in noise where a few hundred records spread over both signs.
+"""
+
+ZERO_BIN = len(_MAGNITUDES) - 1
+FINE_BINS = 32
+NARROW_SHARE = 0.7
+"""Share of the records in a few standing-out bins from which these alone count; else the values are spread, and every bin counts."""
 
 
 def center_and_scale(columns: Floats, release: Release) -> tuple[Floats, Floats, int]:
     """Mean and standard deviation of each column, within the range where most of it lies.
 
-    A histogram over powers of two finds the range: the hull of the bins whose noisy counts stand out from noise. A second one over 16 equal
-    bins of that range gives the moments; values outside count in its end bins. Columns of which no bin stands out get 0 and 1.
+    A histogram over powers of four finds the range: the hull of the bins whose noisy counts stand out from noise. A second one over 32 equal
+    bins of that range gives the moments; values outside count in its end bins. Columns of which no bin but zero's stands out get 0 and 1.
 
     Parameters
     ----------
@@ -56,7 +61,7 @@ def log_histogram(columns: Floats) -> Floats:
 
 
 def uniform_histogram(columns: Floats, low: Floats, high: Floats) -> Floats:
-    """Counts over 16 equal bins between `low` and `high` of each column, values outside in the end bins; shape columns × 16."""
+    """Counts over 32 equal bins between `low` and `high` of each column, values outside in the end bins; shape columns × 32."""
     with np.errstate(invalid="ignore", over="ignore"):
         position = np.nan_to_num((columns - low) / (high - low) * FINE_BINS)
     return _counts(np.clip(np.floor(position), 0, FINE_BINS - 1).astype(np.int64), np.isfinite(columns), FINE_BINS)
@@ -69,10 +74,10 @@ def _counts(bins: NDArray[np.int64], present: NDArray[np.bool_], number: int) ->
 
 
 def find_range(noisy: Floats, deviation: float) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Ends of the bins that stand out from noise, and whether there are any, by column."""
+    """Ends of the bins that stand out from noise, and whether there are any besides zero's, by column."""
     bins = noisy.shape[1]
     kept = _standing_out(noisy, deviation)
-    seen = kept.any(axis=1)
+    seen: NDArray[np.bool_] = np.delete(kept, ZERO_BIN, axis=1).any(axis=1)
     first, last = kept.argmax(axis=1), bins - 1 - kept[:, ::-1].argmax(axis=1)
     return np.where(seen, EDGES[first], -1.0), np.where(seen, EDGES[last + 1], 1.0), seen
 
@@ -80,19 +85,25 @@ def find_range(noisy: Floats, deviation: float) -> tuple[Floats, Floats, NDArray
 def moments(noisy: Floats, deviation: float, low: Floats, high: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation of noisy counts over equal bins, each count at its bin's middle.
 
-    Bins that do not stand out from noise are left out, and thin tails with them; the scale is at least that of values spread over one bin.
+    Where a few bins hold nearly all, the others' noise is left out: it would hide how narrow the column is. The scale is at least that of
+    values spread over one bin, and for spread columns, whose variance the noise may even turn negative, a sixteenth of the range.
     """
-    kept: Floats = np.where(_standing_out(noisy, deviation), noisy, 0.0)
-    weights = np.where(kept.sum(axis=1, keepdims=True) > 0, kept, 1.0)
-    weights /= weights.sum(axis=1, keepdims=True)
     width = (high - low) / FINE_BINS
     middles = low[:, None] + width[:, None] * (np.arange(FINE_BINS) + 0.5)
-    center = (weights * middles).sum(axis=1)
-    variance = (weights * (middles - center[:, None]) ** 2).sum(axis=1) + width**2 / 12.0
-    return center, np.sqrt(variance)
+    kept: Floats = np.where(_standing_out(noisy, deviation), noisy, 0.0)
+    narrow = np.asarray(kept.sum(axis=1) > NARROW_SHARE * np.maximum(noisy.sum(axis=1), deviation))
+    weights = np.where(narrow[:, None], kept, noisy)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), deviation)
+    center = np.clip((weights * middles).sum(axis=1), low, high)
+    variance = (weights * (middles - center[:, None]) ** 2).sum(axis=1)
+    least = np.where(narrow, width**2 / 12.0, ((high - low) / 16.0) ** 2)
+    return center, np.sqrt(np.maximum(variance, least))
 
 
 def _standing_out(noisy: Floats, deviation: float) -> NDArray[np.bool_]:
-    """Counts above √(2 ln m) deviations: on average the largest of m empty bins stays below that, and one stray bin would spoil a range."""
-    kept: NDArray[np.bool_] = noisy > deviation * np.sqrt(2.0 * np.log(noisy.shape[1]))
+    """Counts above √(2 ln 100 m) deviations: among m empty bins that happens once in more than a hundred times.
+
+    One stray bin at the far end would make a column's range, and with it the column, useless.
+    """
+    kept: NDArray[np.bool_] = noisy > deviation * np.sqrt(2.0 * np.log(100.0 * noisy.shape[1]))
     return kept

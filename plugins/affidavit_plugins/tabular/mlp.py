@@ -36,7 +36,6 @@ class MLPParams(TorchParams):
     hidden: tuple[Annotated[int, Param(ge=1, le=4096)], ...] = (64, 64)
     activation: Literal["relu", "tanh"] = "tanh"
     dropout: Annotated[float, Param(ge=0, lt=1)] = 0.0
-    learning_rate: Annotated[float, Param(gt=0, allow_inf_nan=False)] = 0.004
 
 
 class Perceptron(nn.Module):
@@ -82,6 +81,10 @@ class MLP(TorchModel):
     def encode(self, data: Dataset) -> Tensor:
         """The encoded rows, float64."""
         return torch.from_numpy(self._encoding.transform(data))
+
+    def defaults(self, *, private: bool) -> tuple[int, float]:
+        """Epochs and learning rate."""
+        return (20, 0.004)
 
     def write_encoding(self, files: ArtifactWriter) -> None:
         """Write scales and categories."""

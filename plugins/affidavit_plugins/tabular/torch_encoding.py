@@ -55,12 +55,12 @@ class ColumnEncoding:
     def fill(self, data: Dataset, out: NDArray[np.float64]) -> None:
         """Write the column's values into `out`, rows × width of zeros."""
         if self.kind in ("number", "boolean"):
-            values = numbers(data, data.schema[self.name])
-            missing = np.isnan(values)
+            value = numbers(data, data.schema[self.name])
+            missing = np.isnan(value)
             if self.kind == "number":
-                clipped = values if self.bounds is None else np.clip(values, *self.bounds)
-                values = np.clip((clipped - self.center) / self.scale, -CLIP, CLIP)
-            out[:, 0] = np.where(missing, 0.0, values)
+                clipped = value if self.bounds is None else np.clip(value, *self.bounds)
+                value = np.clip((clipped - self.center) / self.scale, -CLIP, CLIP)
+            out[:, 0] = np.where(missing, 0.0, value)
             out[:, 1] = missing
             return
         values, codes = distinct(data, data.schema[self.name])

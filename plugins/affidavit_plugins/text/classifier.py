@@ -19,7 +19,6 @@ from affidavit.interfaces.model import Capabilities
 from affidavit.interfaces.schema import FieldType
 from affidavit.interfaces.training import TrainingEngine
 from affidavit_plugins.text.encoder import EncoderParts, build_encoder, load_encoder, open_tokenizer
-from affidavit_plugins.torch_base.loop import LoopSettings
 from affidavit_plugins.torch_base.model import TorchModel, TorchParams
 from affidavit_plugins.torch_base.seeding import seeded
 
@@ -50,8 +49,6 @@ class TextParams(TorchParams):
         Units of each hidden layer of the head; an empty list makes it linear.
     dropout
         Share of the head's hidden units left out in each training step.
-    epochs, learning_rate
-        None chooses 20 epochs at 0.002 (0.01 in private training, whose epochs have fewer steps) for ``"head"``, 3 at 0.0001 for ``"all"``.
     """
 
     encoder: str | dict[str, Any] = "minilm"
@@ -59,8 +56,6 @@ class TextParams(TorchParams):
     max_tokens: Annotated[int, Param(ge=8, le=8192)] = 128
     hidden: tuple[Annotated[int, Param(ge=1, le=4096)], ...] = (64,)
     dropout: Annotated[float, Param(ge=0, lt=1)] = 0.0
-    epochs: Annotated[int, Param(ge=1, le=10_000)] | None = None  # type: ignore[assignment]  # None is resolved in settings
-    learning_rate: Annotated[float, Param(gt=0, allow_inf_nan=False)] | None = None  # type: ignore[assignment]  # as epochs
 
 
 def embed(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
@@ -68,10 +63,10 @@ def embed(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
 
     The scale makes an entry about one in size whatever the text, so that nothing needs to be learnt from the data to standardise it.
     """
-    states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    states: Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
     weights = mask.unsqueeze(-1).to(states.dtype)
     mean = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1.0)
-    return functional.normalize(mean, dim=-1) * mean.shape[-1] ** 0.5
+    return functional.normalize(mean, dim=-1) * float(mean.shape[-1]) ** 0.5
 
 
 class FineTuned(nn.Module):
@@ -102,16 +97,15 @@ class TextClassifier(TorchModel):
     capabilities: ClassVar[Capabilities] = Capabilities(private_training=True, probabilities=True, token_inputs=True)
     _parts: EncoderParts
     _column: str
+    _limit: int
 
     @property
     def _frozen(self) -> bool:
         return bool(self.params.fine_tune == "head")
 
-    def settings(self, rows: int, *, private: bool) -> LoopSettings:
-        """The parameters with the open choices made."""
-        defaults = (20, 0.01 if private else 0.002) if self._frozen else (3, 0.0001)
-        chosen = {"epochs": self.params.epochs or defaults[0], "learning_rate": self.params.learning_rate or defaults[1]}
-        return LoopSettings(**(self.common_settings(rows, private=private) | chosen))
+    def defaults(self, *, private: bool) -> tuple[int, float]:
+        """Epochs and learning rate: small steps for a pretrained encoder; larger ones for a head in private training, whose epochs have few."""
+        return (20, 0.01 if private else 0.002) if self._frozen else (3, 0.0001)
 
     def prepare(self, data: Dataset, engine: TrainingEngine) -> None:
         """Find the text column and the encoder; nothing is read from the texts."""
@@ -169,7 +163,8 @@ class TextClassifier(TorchModel):
         for row, ids in enumerate(tokens):
             groups[self._padded(len(ids))].append(row)
         for length, rows in sorted(groups.items()):
-            yield from torch.tensor(rows).split(max(1, BATCH_TOKENS // length))
+            step = max(1, BATCH_TOKENS // length)
+            yield from (torch.tensor(rows[start : start + step]) for start in range(0, len(rows), step))
 
     def _pad_rows(self, tokens: list[np.ndarray[Any, Any]], indices: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids and mask, rows × tokens."""

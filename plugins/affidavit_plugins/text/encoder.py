@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -53,7 +55,11 @@ def load_encoder(encoder: str | Mapping[str, Any]) -> EncoderParts:
     if not isinstance(encoder, str):
         tokenizer = byte_tokenizer()
         config = _checked_config(encoder, vocabulary=tokenizer.get_vocab_size())
-        return EncoderParts(build_encoder(config), config, tokenizer.to_str())
+        try:
+            module = build_encoder(config)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidInput(f"This encoder configuration cannot be built: {error}.") from error
+        return EncoderParts(module, config, tokenizer.to_str())
     if encoder == "minilm":
         return _pretrained(_minilm_folder(), encoder)
     folder = Path(encoder).expanduser()
@@ -73,7 +79,7 @@ def load_encoder(encoder: str | Mapping[str, Any]) -> EncoderParts:
 def build_encoder(config: Mapping[str, Any]) -> nn.Module:
     """An encoder with random weights drawn from torch's generator, from a configuration that `load_encoder` gave."""
     values = {key: value for key, value in config.items() if key != "model_type"}
-    module: nn.Module = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **values))
+    module: nn.Module = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **values))  # type: ignore[no-untyped-call]  # transformers has no types here
     return module.to(torch.float32).eval()
 
 
@@ -94,6 +100,7 @@ def byte_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=[]))
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
     return tokenizer
 
@@ -115,7 +122,7 @@ def _pretrained(source: str | Path, name: str) -> EncoderParts:
                 source, use_safetensors=True, dtype=torch.float32, output_loading_info=True, local_files_only=local, trust_remote_code=False
             )
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InvalidInput(
             f"The encoder '{name}' cannot be loaded: {' '.join(str(error).split())[:300]}",
             hint="Give a folder with config.json, tokenizer.json and *.safetensors, a model name of the Hugging Face hub, or 'minilm'.",
@@ -149,16 +156,19 @@ def _checked_config(given: Mapping[str, Any], *, vocabulary: int) -> dict[str, A
     if values.setdefault("vocab_size", vocabulary) < vocabulary:
         raise InvalidInput(f"The encoder configuration needs a vocab_size of at least {vocabulary}: the bytes and {len(SPECIAL_TOKENS)} special tokens.")
     values.setdefault("pad_token_id", 0)
-    return _config_json(AutoConfig.for_model(kind, **values))
+    try:
+        return _config_json(AutoConfig.for_model(kind, **values))
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        raise InvalidInput(f"The encoder configuration is wrong: {' '.join(str(error).split())[:300]}") from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Switch off the library's own progress bars for a moment: the caller reports progress."""
     shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above
     try:
         yield
     finally:
         if shown:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above

@@ -43,11 +43,11 @@ class TorchParams(BaseModel):
     Attributes
     ----------
     epochs
-        Passes over the training rows.
+        Passes over the training rows. None chooses what suits the type: see its `defaults`.
     batch_size
         Rows in a step; in private training the expected number. None chooses 256 in private training, else an eighth of the rows, at most 64.
     learning_rate
-        Step size.
+        Step size. None chooses, as for epochs.
     optimizer
         ``"sgd"``, ``"momentum"`` (SGD with momentum 0.9) or ``"adam"``.
     l1, l2
@@ -59,9 +59,9 @@ class TorchParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: Annotated[int, Param(ge=1, le=10_000)] = 20
+    epochs: Annotated[int, Param(ge=1, le=10_000)] | None = None
     batch_size: Annotated[int, Param(ge=1)] | None = None
-    learning_rate: Annotated[float, Param(gt=0, allow_inf_nan=False)] = 0.01
+    learning_rate: Annotated[float, Param(gt=0, allow_inf_nan=False)] | None = None
     optimizer: loop.Optimizer = "adam"
     l1: Annotated[float, Param(ge=0, allow_inf_nan=False)] = 0.0
     l2: Annotated[float, Param(ge=0, allow_inf_nan=False)] = 0.0
@@ -125,7 +125,12 @@ class TorchModel(Model):
 
     def predict_batches(self, inputs: Any, rows: int) -> Iterator[Tensor]:
         """Indices of the rows that go through the module together in `predict`: all rows, each once."""
-        yield from torch.arange(rows).split(self.predict_rows)
+        for start in range(0, rows, self.predict_rows):
+            yield torch.arange(start, min(start + self.predict_rows, rows))
+
+    def defaults(self, *, private: bool) -> tuple[int, float]:
+        """Epochs and learning rate where the parameters leave them open."""
+        return (20, 0.01)
 
     @abstractmethod
     def write_encoding(self, files: ArtifactWriter) -> None:
@@ -136,13 +141,11 @@ class TorchModel(Model):
         """Read what `write_encoding` wrote."""
 
     def settings(self, rows: int, *, private: bool) -> loop.LoopSettings:
-        """The parameters with the open choices made; these may depend on the number of rows, never on their values."""
-        return loop.LoopSettings(**self.common_settings(rows, private=private))
-
-    def common_settings(self, rows: int, *, private: bool) -> dict[str, Any]:
-        """The fields of `LoopSettings` as the parameters say, the batch size chosen."""
-        values: dict[str, Any] = self.params.model_dump(include=set(TorchParams.model_fields))
-        return values | {"batch_size": self.params.batch_size or default_batch_size(rows, private=private)}
+        """The parameters with the open choices made; never by the rows' values, and in private training not by their number."""
+        epochs, learning_rate = self.defaults(private=private)
+        chosen = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": default_batch_size(rows, private=private)}
+        given = self.params.model_dump(include=set(TorchParams.model_fields))
+        return loop.LoopSettings(**{name: chosen[name] if value is None and name in chosen else value for name, value in given.items()})
 
     # -- what the base does ---------------------------------------------------------------------------------------------------------
 

@@ -104,15 +104,14 @@ class ImageEncoding:
 
 
 def _layout(field: Field, shape: tuple[int, ...]) -> str:
+    layout, sides = "", (0, 0)
     if len(shape) == 2:
-        layout, sides = "HW", shape
+        layout, sides = "HW", (shape[0], shape[1])
     elif len(shape) == 3 and shape[-1] in CHANNELS:
-        layout, sides = "HWC", shape[:2]
+        layout, sides = "HWC", (shape[0], shape[1])
     elif len(shape) == 3 and shape[0] in CHANNELS:
-        layout, sides = "CHW", shape[1:]
-    else:
-        layout, sides = "", ()
-    if not layout or min(sides) < MIN_SIDE:
+        layout, sides = "CHW", (shape[1], shape[2])
+    if min(sides) < MIN_SIDE:
         raise InvalidInput(
             f"Column '{field.name}' has values of shape {' × '.join(map(str, shape)) or 'unknown'}, which are no images.",
             hint=f"Use height × width, height × width × channels or channels × height × width, sides from {MIN_SIDE}, 1, 3 or 4 channels.",

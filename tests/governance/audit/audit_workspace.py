@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import sqlalchemy as sa
+
 from affidavit.interfaces.governance import Actor
 from affidavit.policy import Policy
 from affidavit.store import Store
@@ -20,6 +22,10 @@ from affidavit_governance.encryption import open_keyring
 def open_small(location: str | Path) -> SimpleNamespace:
     """What AUDIT needs of a workspace."""
     store = Store.open(location)
+    if store.engine.dialect.name == "sqlite":
+        # These tests kill processes, not machines: what a process wrote is safe from that without a sync, and the tests are quicker.
+        sa.event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
+        store.engine.dispose()
     keyring = open_keyring(store)
     return SimpleNamespace(
         store=store,

@@ -70,14 +70,15 @@ def audited(opened: Opener) -> Iterator[Audited]:
 
 def predict_call(workspace: SimpleNamespace, rows: int = 1, columns: int = 3) -> PredictCall:
     table = pa.table({f"c{n}": [0.5 * n] * rows if n % 2 else [MARK] * rows for n in range(columns)})
-    return PredictCall(workspace, workspace.actor, model=SimpleNamespace(type="t"), data=Dataset.from_arrow(table), version=VERSION)  # type: ignore[arg-type]  # only its type is read
+    model: Any = SimpleNamespace(type="t")
+    return PredictCall(workspace, workspace.actor, model=model, data=Dataset.from_arrow(table), version=VERSION)
 
 
 ANSWER = Predictions(np.array(["good"], dtype=object), ("bad", "good"), np.array([[0.25, 0.75]]))
 
 
-def raising(error: BaseException) -> Callable[[Any], Any]:
-    def act(call: Any) -> Any:
+def raising(error: BaseException) -> Callable[..., Any]:
+    def act(*arguments: Any) -> Any:
         raise error
 
     return act
@@ -121,7 +122,8 @@ def test_a_refusal_is_recorded_with_its_figures_and_raised_as_it_is(audited: Aud
     assert caught.value is refusal
     (outcome,) = audited.outcomes()
     assert outcome.predicate["status"] == "refused"
-    assert outcome.predicate["refusal"] == {"by": "policy", "line": "quality.gates[0]", "measured": 0.61, "bound": "Infinity", "satisfy": "Train longer."}
+    told = {"by": "policy", "line": "quality.gates[0]", "measured": 0.61, "bound": "Infinity", "satisfy": "Train longer."}
+    assert outcome.predicate["refusal"] == told
     assert outcome.statement["subject"][0]["name"].startswith("call:")
 
 
@@ -150,7 +152,6 @@ def test_a_call_that_nobody_answers_is_a_failure(audited: Audited) -> None:
 def test_a_call_does_not_happen_when_its_intent_cannot_be_written(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Any] = []
     monkeypatch.setattr(audited.workspace.store, "write", raising(AffidavitError("disk full")))
-    monkeypatch.setattr(audited.workspace.store, "write", lambda: (_ for _ in ()).throw(AffidavitError("disk full")))
     with pytest.raises(AffidavitError, match="disk full"):
         audited.promote(ran.append)
     assert ran == []
@@ -160,7 +161,7 @@ def test_a_result_is_withheld_when_its_outcome_cannot_be_written_and_the_next_op
     workspace = audited.workspace
 
     def act(call: Any) -> Version:
-        workspace.store.write, workspace.write = (lambda: (_ for _ in ()).throw(AffidavitError("disk full"))), workspace.store.write
+        workspace.store.write, workspace.write = raising(AffidavitError("disk full")), workspace.store.write
         return VERSION
 
     with pytest.raises(AffidavitError, match="disk full") as caught:
@@ -173,7 +174,8 @@ def test_a_result_is_withheld_when_its_outcome_cannot_be_written_and_the_next_op
 
 
 def test_what_fails_in_the_evidence_itself_is_recorded_as_a_failure(audited: Audited) -> None:
-    call = EvaluateCall(audited.workspace, audited.workspace.actor, model=SimpleNamespace(type="t"), data=Dataset.from_arrow({"a": [1]}), seed=0)  # type: ignore[arg-type]  # only its type is read
+    model: Any = SimpleNamespace(type="t")
+    call = EvaluateCall(audited.workspace, audited.workspace.actor, model=model, data=Dataset.from_arrow({"a": [1]}), seed=0)
     audited.inner.act = lambda call: SimpleNamespace(to_json=lambda: {"metric": object()})
     audited.workspace.digest = lambda value: "cd" * 32
     with pytest.raises(AffidavitError, match=r"evaluate\.details\.evaluation\.metric"):
@@ -241,7 +243,6 @@ def test_a_prediction_is_withheld_when_its_line_cannot_be_written(audited: Audit
     call = predict_call(audited.workspace)
     with monkeypatch.context() as patch:
         patch.setattr("os.write", raising(OSError(28, "No space left on device")))
-        patch.setattr("os.write", lambda descriptor, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(AffidavitError, match="No space left"):
             audited.hook.affidavit_predict(call=call)
     assert not audited.workspace.ledger.has_outcome(call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import zipfile
@@ -39,8 +40,11 @@ def test_the_published_note_of_the_go_implementation_opens() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "a+b+c", "name+00000000+" + base64.b64encode(b"\x01" + KEY.public_key).decode(), str(KEY)[:-4], str(KEY).replace("+A", "+Q", 1), "\x1b[2J" + str(KEY)],
-)
+    [
+        "", "x", "a+b+c", "name+00000000+" + base64.b64encode(b"\x01" + KEY.public_key).decode(), str(KEY)[:-4], str(KEY).replace("+A", "+Q", 1),
+        "\x1b[2J" + str(KEY),
+    ],
+)  # fmt: skip
 def test_a_damaged_verifier_key_is_refused(text: str) -> None:
     with pytest.raises(IntegrityError):
         VerifierKey.parse(text)
@@ -73,7 +77,10 @@ def test_a_checkpoint_of_another_origin_is_refused() -> None:
         open_checkpoint(signed_note(text, KEY, PRIVATE.sign(text.encode())), KEY)
 
 
-@pytest.mark.parametrize("text", ["o\n5\n", "o\n05\nAA==\n", "o\n-1\nAA==\n", "o\n5\nAA==\n", "o\n5\n" + base64.b64encode(b"\x01" * 32).decode() + "\nmore\n"])
+ROOT = base64.b64encode(b"\x01" * 32).decode()
+
+
+@pytest.mark.parametrize("text", ["o\n5\n", f"o\n05\n{ROOT}\n", f"o\n-1\n{ROOT}\n", "o\n5\nAA==\n", f"o\n5\n{ROOT}\nmore\n", f"\n5\n{ROOT}\n"])
 def test_a_text_that_is_no_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(IntegrityError):
         Checkpoint.parse(text)
@@ -106,7 +113,9 @@ def test_another_key_does_not_open_a_statement() -> None:
         read_statement(envelope(), "it", VerifierKey("affidavit/test", OTHER.public_key().public_bytes_raw()))
 
 
-@pytest.mark.parametrize("text", [b'{"a":1,"a":2}', b'{"a": 1}', b"[1.50]", b"NaN", b"[1e400]", b"[" * 100_000, b"\xff", b'{"b":1,"a":2}', b"1" * 10_000])
+@pytest.mark.parametrize(
+    "text", [b'{"a":1,"a":2}', b'{"a": 1}', b"[1.50]", b"NaN", b"[1e400]", b"[" * 100_000, b"\xff", b'{"b":1,"a":2}', b"1" * 10_000]
+)
 def test_json_in_any_but_the_canonical_form_is_refused(text: bytes) -> None:
     with pytest.raises(IntegrityError, match="the file"):
         read_canonical(text, "the file")
@@ -115,8 +124,8 @@ def test_json_in_any_but_the_canonical_form_is_refused(text: bytes) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"_type": "https://in-toto.io/Statement/v0.1"}, {"subject": []}, {"subject": [{"name": "a", "digest": {"sha256": "XY" * 32}}]}, {"predicate": 1},
-        {"subject": [{"name": "a", "digest": {"sha256": "11" * 32}}] * 2}, {"more": 1}, {"subject": [{"name": "a", "digest": {"sha512": "11" * 32}}]},
+        {"_type": "https://in-toto.io/Statement/v0.1"}, {"subject": []}, {"subject": [{"name": "a", "digest": {"sha256": "XY" * 32}}]},
+        {"predicate": 1}, {"subject": [{"name": "a", "digest": {"sha256": "11" * 32}}] * 2}, {"more": 1}, {"subject": [{"name": "a", "digest": {"sha512": "11" * 32}}]},
     ],
 )  # fmt: skip
 def test_a_signed_value_that_is_no_statement_is_refused(change: dict[str, object]) -> None:
@@ -217,10 +226,8 @@ def test_a_compressed_archive_is_refused() -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb", b"\0" * 10_000_000)
     data = buffer.getvalue()
-    try:
+    with contextlib.suppress(IntegrityError):
         assert container.encode(container.decode(data)) != data
-    except IntegrityError:
-        pass
 
 
 def test_canonical_json_is_sorted_compact_and_utf8() -> None:

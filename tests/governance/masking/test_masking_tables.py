@@ -327,10 +327,11 @@ def test_masking_what_was_masked_changes_nothing_and_a_replaced_column_is_masked
     replaced = once.replace_column("id", pa.chunked_array([["x", "y", "z"]]))
     assert set(mask_table(replaced, rule, KEY)[0].to_list("id")).isdisjoint({"x", "y", "z"})
     changed = once.derive(once.table.set_column(0, "id", [["x", "y", "z"]]), once.schema, "somebody's step")
-    assert set(mask_table(changed, rule, KEY)[0].to_list("id")).isdisjoint({"x", "y", "z"})
+    only_id = policy(fields={"id": "pseudonym"})
+    assert set(mask_table(changed, only_id, KEY)[0].to_list("id")).isdisjoint({"x", "y", "z"})
     forged = source.with_schema(once.schema)
-    assert mask_table(forged, policy(fields={"id": "pseudonym"}), KEY)[0].to_list("id") == once.to_list("id")
-    assert mask_table(once, policy(fields={"id": "pseudonym"}), bytes(32))[0].to_list("id") != once.to_list("id")
+    assert mask_table(forged, only_id, KEY)[0].to_list("id") == once.to_list("id")
+    assert mask_table(once, only_id, bytes(32))[0].to_list("id") != once.to_list("id")
 
 
 def test_the_result_names_its_root_and_lets_go_of_the_data_that_it_was_made_from() -> None:

@@ -29,7 +29,7 @@ def batches(seed, rows=10, batch_size=4, epochs=2):
 
 def test_every_row_comes_once_an_epoch_in_another_order_each_time():
     epochs = batches(seed=3)
-    assert [sorted(sum(epoch, [])) for epoch in epochs] == [list(range(10))] * 2
+    assert [sorted(row for batch in epoch for row in batch) for epoch in epochs] == [list(range(10))] * 2
     assert [len(batch) for batch in epochs[0]] == [4, 4, 2]
     assert epochs[0] != epochs[1]
 
@@ -95,7 +95,9 @@ def test_shrink_leaves_frozen_weights_alone():
     assert torch.equal(module.weight, before)
 
 
-@pytest.mark.parametrize(("name", "kind", "momentum"), [("sgd", torch.optim.SGD, 0.0), ("momentum", torch.optim.SGD, 0.9), ("adam", torch.optim.Adam, None)])
+@pytest.mark.parametrize(
+    ("name", "kind", "momentum"), [("sgd", torch.optim.SGD, 0.0), ("momentum", torch.optim.SGD, 0.9), ("adam", torch.optim.Adam, None)]
+)
 def test_optimizers_are_the_ones_named_and_train_only_what_is_not_frozen(name, kind, momentum):
     module = nn.Sequential(nn.Linear(1, 1).requires_grad_(False), nn.Linear(1, 1))
     optimizer = make_optimizer(module, settings(optimizer=name))
@@ -170,7 +172,7 @@ def test_cancelling_by_the_report_closes_the_engine():
 
 def test_diverged_training_is_refused():
     module = nn.Linear(1, 1)
-    with pytest.raises(InvalidInput, match="diverged.*Lower learning_rate"):
+    with pytest.raises(InvalidInput, match=r"diverged.*Lower learning_rate"):
         run(
             module,
             lambda indices: module(torch.ones(len(indices), 1)).squeeze(-1) ** 4,

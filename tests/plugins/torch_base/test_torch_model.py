@@ -177,7 +177,7 @@ def test_saved_and_loaded_it_answers_the_same(saved, loaded):
 def test_weights_that_do_not_fit_are_refused(saved, loaded):
     model = Tiny().fit(dataset())
     files = saved(model) | {"encoding.json": b'["a","b","c"]'}
-    with pytest.raises(IntegrityError, match="test.tiny"):
+    with pytest.raises(IntegrityError, match=r"test\.tiny"):
         loaded(model, files)
 
 

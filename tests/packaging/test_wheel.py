@@ -1,0 +1,73 @@
+"""The wheel: what is in it, and that an auditor's machine with the core install alone can verify a bundle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from affidavit.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True, capture_output=True)
+    return next(folder.glob("affidavit-*.whl"))
+
+
+def test_the_wheel_holds_the_three_packages_typed_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"affidavit", "affidavit_governance", "affidavit_plugins"}
+    assert {"affidavit/py.typed", "affidavit_governance/py.typed", "affidavit_plugins/py.typed"} <= set(names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.fixture(scope="module")
+def core_install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the wheel and its core dependencies only, at the tested versions."""
+    home = tmp_path_factory.mktemp("auditor") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    command = [str(home / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt"), str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and not os.environ.get("CI"):
+        pytest.skip("no package index could be reached to make a core install")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return home
+
+
+def test_a_bundle_verifies_on_a_core_install(core_install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFIDAVIT_HOME", str(tmp_path / "home"))
+    with Workspace(tmp_path / "ws", actor="auditee") as workspace:
+        data = workspace.load(pa.table({"x": [float(n % 7) for n in range(60)], "y": ["n", "p", "p"] * 20}), target="y")
+        workspace.train("tabular.logistic", data)
+        bundle, key = workspace.bundle(tmp_path / "audit.zip"), workspace.verifier_key
+    clean = {"PATH": str(core_install / "bin"), "HOME": str(tmp_path / "nobody")}
+    listing = subprocess.run([str(core_install / "bin/pip"), "list"], capture_output=True, text=True, check=True, env=clean).stdout
+    assert "torch" not in listing
+    assert "scikit-learn" not in listing
+    good = subprocess.run([str(core_install / "bin/affidavit"), "verify", str(bundle), "--key", key], capture_output=True, text=True, check=False, env=clean)
+    assert good.returncode == 0, good.stdout + good.stderr
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(bytes(content))
+    bad = subprocess.run([str(core_install / "bin/affidavit"), "verify", str(bundle), "--key", key], capture_output=True, text=True, check=False, env=clean)
+    assert bad.returncode == 1
+    assert "Traceback" not in bad.stderr
+
+
+def test_the_core_install_says_which_extra_a_model_type_needs(core_install: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x,y\n" + "1,a\n2,b\n" * 20)
+    (tmp_path / "p.yaml").write_text("name: t\ndataset: {source: data.csv, target: y}\nmodel: {type: tabular.forest}\n")
+    clean = {"PATH": str(core_install / "bin"), "HOME": str(tmp_path)}
+    done = subprocess.run([str(core_install / "bin/affidavit"), "run", str(tmp_path / "p.yaml")], capture_output=True, text=True, check=False, env=clean)
+    assert done.returncode == 1
+    assert "pip install 'affidavit[tabular]'" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
