@@ -461,3 +461,7 @@ def test_unused_bytes_of_records_do_not_reach_the_file() -> None:
     dirty["a"] = dirty["b"] = 0
     assert saved(clean) != saved(dirty)
     assert _without_padding(saved(clean)) == _without_padding(saved(dirty))
+
+
+def test_equal_json_values_have_one_encoding() -> None:
+    assert artifacts.canonical_json({"b": [1, 2.5], "a": "é"}, "x") == '{"a":"é","b":[1,2.5]}'.encode()

@@ -14,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.infer import class_labels, infer_task
@@ -171,7 +172,12 @@ def test_a_target_is_constant_only_if_all_batches_agree() -> None:
 
 
 def test_columns_that_mix_types_or_repeat_a_name_are_refused_without_quoting() -> None:
-    for frame in (pd.DataFrame({"a": [1, SECRET]}), {"a": [1, SECRET]}, pd.DataFrame([[1, SECRET]], columns=["a", "a"]), {"a": [1], "b": [SECRET, "x"]}):
+    for frame in (
+        pd.DataFrame({"a": [1, SECRET]}),
+        {"a": [1, SECRET]},
+        pd.DataFrame([[1, SECRET]], columns=["a", "a"]),
+        {"a": [1], "b": [SECRET, "x"]},
+    ):
         with pytest.raises(InvalidInput) as caught:
             Dataset.from_arrow(frame)
         assert SECRET not in str(caught.value)
@@ -261,7 +267,15 @@ def test_numbers_come_out_as_float64_with_nan_for_missing() -> None:
         }
     )
     nan = float("nan")
-    expected = {"i": [1, nan, 3], "b": [1, nan, 0], "d": [1.25, nan, 2.5], "t": [86400, nan, -0.5], "day": [172800, nan, 0], "n": [nan] * 3, "c": [5, nan, 7]}
+    expected = {
+        "i": [1, nan, 3],
+        "b": [1, nan, 0],
+        "d": [1.25, nan, 2.5],
+        "t": [86400, nan, -0.5],
+        "day": [172800, nan, 0],
+        "n": [nan] * 3,
+        "c": [5, nan, 7],
+    }
     for name, values in expected.items():
         got = data.to_numpy(name)
         assert got.dtype == np.float64

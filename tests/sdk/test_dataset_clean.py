@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from affidavit.errors import InvalidInput, UsageError
-from affidavit.interfaces.dataset import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from affidavit.errors import InvalidInput, UsageError
+from affidavit.interfaces.dataset import Dataset
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from affidavit.errors import InvalidInput
 from affidavit.interfaces.columns import conform
 from affidavit.interfaces.dataset import Dataset
@@ -141,7 +142,7 @@ def test_tensors_are_read_from_lists_and_arrays() -> None:
     assert np.isnan(pictures[2]).all()
     assert Dataset.from_rows([], schema).to_numpy("picture").shape == (0, 2, 3)
     for wrong in ([[1, 2], [3, 4]], [1, 2, 3, 4, 5, 6], "x", [[1, 2, 3], [4, 5, math.inf]], [[1, 2, 3], [4, 5, SECRET]]):
-        with pytest.raises(InvalidInput, match="'picture'.* row 2") as caught:
+        with pytest.raises(InvalidInput, match=r"'picture'.* row 2") as caught:
             Dataset.from_rows([rows[0], {"picture": wrong, "age": 1}], schema)
         assert SECRET not in str(caught.value)
 
@@ -222,7 +223,7 @@ def test_values_of_another_type_are_refused_by_column_and_types(before: Any, now
 
 
 def test_missing_columns_are_refused_with_the_nearest_name() -> None:
-    with pytest.raises(InvalidInput, match="'income' is missing.*Did you mean 'incom'"):
+    with pytest.raises(InvalidInput, match=r"'income' is missing.*Did you mean 'incom'"):
         conform(Dataset.from_arrow({"incom": [1], "b": [2]}), trained(income=[1], b=[2]))
 
 

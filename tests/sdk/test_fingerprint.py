@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from affidavit.errors import InvalidInput
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.fingerprint import fingerprint
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 
 def of(table: pa.Table) -> str:
@@ -40,7 +42,10 @@ SCALARS: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "timestamp": (pa.timestamp("us"), st.datetimes()),
     "decimal": (pa.decimal128(12, 3), st.decimals(-10_000, 10_000, places=3)),
     "list": (pa.list_(pa.string()), st.lists(st.none() | st.text(max_size=3), max_size=3)),
-    "struct": (pa.struct([("a", pa.int64()), ("b", pa.string())]), st.fixed_dictionaries({"a": st.none() | st.integers(0, 3), "b": st.text(max_size=2)})),
+    "struct": (
+        pa.struct([("a", pa.int64()), ("b", pa.string())]),
+        st.fixed_dictionaries({"a": st.none() | st.integers(0, 3), "b": st.text(max_size=2)}),
+    ),
     "fixed list": (pa.list_(pa.float64(), 2), st.lists(st.floats(allow_nan=False), min_size=2, max_size=2)),
 }
 
@@ -53,7 +58,7 @@ def columns(draw: st.DrawFn) -> tuple[pa.DataType, list[Any], st.SearchStrategy[
 
 def cut(array: pa.Array, places: list[int]) -> pa.ChunkedArray:
     edges = [0, *sorted(place % (len(array) + 1) for place in places), len(array)]
-    return pa.chunked_array([array.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)], type=array.type)
+    return pa.chunked_array([array.slice(a, b - a) for a, b in pairwise(edges)], type=array.type)
 
 
 @settings(max_examples=150, deadline=None)
@@ -207,7 +212,9 @@ def test_text_does_not_run_into_its_neighbour() -> None:
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.integers(-(2**40), 2**40), st.floats(-1e6, 1e6), st.text("abcäß ,\"", max_size=5).map(lambda t: "x" + t)), min_size=1, max_size=30),
+    st.lists(
+        st.tuples(st.integers(-(2**40), 2**40), st.floats(-1e6, 1e6), st.text('abcäß ,"', max_size=5).map(lambda t: "x" + t)), min_size=1, max_size=30
+    ),
     st.integers(1, 7),
 )
 def test_csv_parquet_and_memory_agree(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, float, str]], group: int) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from affidavit import metrics
-from affidavit.errors import InvalidInput, UsageError
-from affidavit.interfaces.model import Evaluation, Predictions, Task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from affidavit import metrics
+from affidavit.errors import InvalidInput, UsageError
+from affidavit.interfaces.model import Evaluation, Predictions, Task
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="the references come from scikit-learn")
 
@@ -85,9 +86,9 @@ LABELLED = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), 
 RANKED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])), min_size=2, max_size=40)
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes:UserWarning", "ignore:A single label was found:UserWarning")
 @settings(max_examples=100, deadline=None)
 @given(LABELLED)
-@pytest.mark.filterwarnings("ignore:y_pred contains classes:UserWarning")
 def test_label_metrics_agree_with_scikit_learn_on_any_labels(pairs: list[tuple[str, str]]) -> None:
     truth, predicted = [t for t, _ in pairs], [p for _, p in pairs]
     assert metrics.accuracy(truth, predicted) == pytest.approx(sklearn_metrics.accuracy_score(truth, predicted))
@@ -158,7 +159,7 @@ def test_labels_that_the_model_does_not_know_count_as_wrong() -> None:
 
 
 def test_truth_of_one_class_leaves_out_what_is_undefined_and_stays_json() -> None:
-    truth, predictions, names = scored(50, 2)
+    _, predictions, names = scored(50, 2)
     result = metrics.evaluate(predictions, np.full(50, names[0]), task=Task.BINARY, classes=names)
     assert "roc_auc" not in result.metrics
     assert "pr_auc" not in result.metrics

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.rows import random_order
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 
 def numbered(rows: int, **columns: Any) -> Dataset:

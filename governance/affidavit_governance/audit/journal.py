@@ -12,7 +12,6 @@ version status rows input output chain``, the time in nanoseconds since 1970.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 import time
@@ -80,6 +79,18 @@ class Segment:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _SeenSchema:
+    """The latest schema, so that the rows of one model after another need not write it out again.
+
+    `keyed` is the digest's state after the schema; `dictionaries` says whether a column is dictionary-encoded.
+    """
+
+    schema: pa.Schema
+    keyed: hashlib.blake2b
+    dictionaries: bool
+
+
 class Journal:
     """The journal of one process. Safe for threads.
 
@@ -108,7 +119,7 @@ class Journal:
         self._segment = self._counter = self._lines = self._bytes = 0
         self._since = 0.0
         self._chain = genesis(key, session.id)
-        self._dictionaries: dict[bytes, bool] = {}
+        self._schema: _SeenSchema | None = None
 
     def record(
         self, call_id: str, model_digest: str, version: str | None, input_digest: str, output_digest: str, rows: int, status: str = "done"
@@ -149,19 +160,15 @@ class Journal:
 
         It is quick rather than canonical: the same values in other chunks' leftovers, or under other types, can give another digest.
         """
-        schema = data.schema.serialize().to_pybytes()
-        digest = self._keyed.copy()
-        digest.update(schema)
-        dictionaries = self._dictionaries.get(schema)
-        if dictionaries is None:
-            if len(self._dictionaries) >= 256:
-                self._dictionaries.clear()
-            dictionaries = self._dictionaries[schema] = any("dictionary<" in str(field.type) for field in data.schema)
-        if dictionaries:
+        seen = self._schema
+        if seen is None or not data.schema.equals(seen.schema):
+            seen = self._schema = self._of_schema(data.schema)
+        digest = seen.keyed.copy()
+        if seen.dictionaries:
             # A record batch holds only the indices of dictionary columns; the stream carries the values too.
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, data.schema) as writer:
-                writer.write_table(data.combine_chunks())
+            with pa.ipc.new_stream(sink, seen.schema) as writer:
+                writer.write_table(data.replace_schema_metadata(None).combine_chunks())
             digest.update(sink.getvalue())
             return digest.hexdigest()
         batches = data.to_batches()
@@ -174,13 +181,20 @@ class Journal:
         digest = self._keyed.copy()
         values, probabilities = predictions.values, predictions.probabilities
         text = values.dtype.kind in "OUT"  # object and text arrays hold pointers or padding, so their values are written out
-        digest.update(json.dumps([values.dtype.str, values.shape, predictions.classes, values.tolist() if text else None], default=str).encode())
+        labels = [*map(str, values.tolist())] if text else None
+        digest.update(f"{values.dtype.str} {values.shape} {predictions.classes} {labels}".encode())
         if not text:
             digest.update(values.tobytes())
         if probabilities is not None:
             digest.update(f"{probabilities.dtype.str}{probabilities.shape}".encode())
             digest.update(probabilities.tobytes())
         return digest.hexdigest()
+
+    def _of_schema(self, schema: pa.Schema) -> _SeenSchema:
+        plain = schema.remove_metadata()
+        keyed = self._keyed.copy()
+        keyed.update(plain.serialize())
+        return _SeenSchema(plain, keyed, any("dictionary<" in str(field.type) for field in plain))
 
     # -- the file -------------------------------------------------------------------------------------------------------------------
 

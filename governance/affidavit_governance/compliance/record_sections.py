@@ -11,7 +11,7 @@ import yaml
 from affidavit.interfaces.governance import Evidence
 from affidavit.policy import Policy
 from affidavit_governance.compliance.book import Book, details, moment, stage
-from affidavit_governance.compliance.figures import digest, figure, none, prose, section, table, written
+from affidavit_governance.compliance.figures import counted, digest, figure, none, prose, section, table, written
 from affidavit_governance.compliance.markup import Child, Markup, tag
 
 
@@ -124,7 +124,7 @@ def policy_section(book: Book, policy: Policy) -> Markup:
         prose("Digest ", digest(policy.digest), ". "),
         tag(
             "p",
-            f"{sum(others.values())} statements were made under {len(others)} other policies: {', '.join(name[:12] for name in others)}.",
+            f"Made under another policy: {counted(sum(others.values()), 'statement')}, under {', '.join(name[:12] for name in others)}.",
             class_="warning",
         )
         if others

@@ -80,7 +80,7 @@ class Words(_GameExplainer):
     """Words of the text fields, present or left out. Options: label, seed, budget (model rows a row), report."""
 
     type = "words"
-    default_budget = 2**10
+    default_budget = 2**8  # a transformer answers some hundred texts a second
 
     def masker(self, case: Case) -> Masker:
         return WordMasker(case.data)

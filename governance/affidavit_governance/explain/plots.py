@@ -92,10 +92,13 @@ def _waterfall(axes: Axes, explanation: Explanation, row: int) -> None:
         axes.plot([start, start], [y - 0.31, y + 1.31], color=MUTED, linewidth=0.7)
     if errors is not None:
         axes.errorbar(ends[: len(shown)], height[: len(shown)], xerr=errors[shown], fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
-    low, high = float(min(ends.min(), base, predicted)), float(max(ends.max(), base, predicted))
+    reach = np.zeros(len(ends))
+    if errors is not None:
+        reach[: len(shown)] = errors[shown]
+    low, high = float(min((ends - reach).min(), base, predicted)), float(max((ends + reach).max(), base, predicted))
     span = (high - low) or 1.0
     for y, step, left, right in zip(height, steps, np.minimum(starts, ends), np.maximum(starts, ends), strict=True):
-        half = 0.0 if errors is None or y >= len(shown) else float(errors[shown[int(y)]])
+        half = float(reach[int(y)])
         right_side = step >= 0
         x = right + half + 0.012 * span if right_side else left - half - 0.012 * span
         axes.text(x, y, f"{step:+.3g}", va="center", ha="left" if right_side else "right", fontsize=8.5, color=UP if right_side else DOWN, bbox=_HALO)

@@ -77,7 +77,7 @@ def find_range(noisy: Floats, deviation: float) -> tuple[Floats, Floats, NDArray
     """Ends of the bins that stand out from noise, and whether there are any besides zero's, by column."""
     bins = noisy.shape[1]
     kept = _standing_out(noisy, deviation)
-    seen: NDArray[np.bool_] = np.delete(kept, ZERO_BIN, axis=1).any(axis=1)
+    seen = np.asarray(np.delete(kept, ZERO_BIN, axis=1).any(axis=1))
     first, last = kept.argmax(axis=1), bins - 1 - kept[:, ::-1].argmax(axis=1)
     return np.where(seen, EDGES[first], -1.0), np.where(seen, EDGES[last + 1], 1.0), seen
 

@@ -74,8 +74,8 @@ class CsvSource(FileSource):
         for option, words in (("missing", missing), ("names", names)):
             if isinstance(words, str):
                 raise UsageError(f"'{option}' must be a list of words.")
-        check_encoding(path, encoding)
-        reader = _Reader(path, delimiter or ("\t" if ".tsv" in path.suffixes else ","), encoding, tuple(missing), names)
+        last = check_encoding(path, encoding)
+        reader = _Reader(path, delimiter or ("\t" if ".tsv" in path.suffixes else ","), encoding, tuple(missing), names, last)
         reader.set_types(types or {})
         return reader.stream() if stream else reader.table()
 
@@ -83,11 +83,12 @@ class CsvSource(FileSource):
 class _Reader:
     """One file, with how it is to be read."""
 
-    def __init__(self, path: Path, delimiter: str, encoding: str, missing: tuple[str, ...], names: Sequence[str] | None) -> None:
+    def __init__(self, path: Path, delimiter: str, encoding: str, missing: tuple[str, ...], names: Sequence[str] | None, last: str) -> None:
         self.path = path
         self.delimiter = delimiter
         self.encoding = "utf-8" if encoding.lower() in ("utf-8-sig", "utf_8_sig") else encoding
         self.missing = missing
+        self.last = last
         self.types: dict[str, pa.DataType] = {}
         self.given = None if names is None else list(names)
         self.header = self._read_header() if self.given is None else self.given
@@ -101,7 +102,7 @@ class _Reader:
             except csv.Error:
                 raise InvalidInput(f"'{self.path}': the header row cannot be read.", hint="Check quotes and delimiter.") from None
         if header is None:
-            raise InvalidInput(f"'{self.path}' holds only blank lines.")
+            raise InvalidInput(f"'{self.path}' is empty or holds only blank lines.")
         if len(header) == 1:
             for other in DELIMITERS:
                 if other != self.delimiter and other in header[0]:
@@ -137,6 +138,7 @@ class _Reader:
             table = parse({**self.types, **codes})
         if table.num_rows == 0:
             raise InvalidInput(f"'{self.path}' has a header but no rows.")
+        self._check_end(table.slice(table.num_rows - 1))
         return table.rename_columns(self.names)
 
     # -- in batches -----------------------------------------------------------------------------------------------------------------
@@ -155,7 +157,11 @@ class _Reader:
             compression = "gzip" if is_gzip(self.path) else None
             how = self._how(types, handler, only, block=STREAM_BLOCK_BYTES)
             with pa.input_stream(str(self.path), compression=compression) as raw, pa_csv.open_csv(raw, **how) as batches:
-                yield from batches
+                batch = None
+                for batch in batches:
+                    yield batch
+                if batch is not None and batch.num_rows and only is None:
+                    self._check_end(batch.slice(batch.num_rows - 1))
 
     # -- both -----------------------------------------------------------------------------------------------------------------------
 
@@ -200,6 +206,12 @@ class _Reader:
         except OSError:
             raise damaged(self.path, "gzip" if is_gzip(self.path) else "CSV") from None
 
+    def _check_end(self, row: pa.Table | pa.RecordBatch) -> None:
+        """Refuse a quote that is open at the end: Arrow takes all that follows it for one cell, which then is the last of the last row."""
+        cell = row.column(row.num_columns - 1)
+        if self.last != '"' and pa.types.is_string(cell.type) and "\n" in (cell[0].as_py() or ""):
+            raise InvalidInput(f"'{self.path}': a quote is opened and never closed.", hint="Close it, or double quotes inside a quoted cell.")
+
     def _refuse(self, ragged: tuple[int | None, int, int] | None, message: str) -> NoReturn:
         if ragged is not None:
             number, expected, actual = ragged
@@ -209,7 +221,7 @@ class _Reader:
                 f"'{self.path}': {where} has {actual} cells instead of {expected}.",
                 hint="Quote cells that hold the delimiter, or complete the row.",
             ) from None
-        column = re.search(r"CSV column #(\d+): CSV conversion error to (\w+)", message)
+        column = re.search(r"CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (\w+)", message)
         if column:
             name = self.names[int(column[1])] if int(column[1]) < len(self.names) else column[1]
             raise InvalidInput(

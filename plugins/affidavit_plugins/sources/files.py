@@ -102,8 +102,8 @@ def damaged(path: Path, kind: str) -> InvalidInput:
     return InvalidInput(f"'{path}' is no {kind} file, or it is damaged or cut short.", hint="Check how it was written or copied.")
 
 
-def check_encoding(path: Path, encoding: str) -> None:
-    """Refuse text that is not in `encoding`, saying where; reads the file once in blocks.
+def check_encoding(path: Path, encoding: str) -> str:
+    """Refuse text that is not in `encoding`, saying where; reads the file once in blocks. Gives the last character before the final line break.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def check_encoding(path: Path, encoding: str) -> None:
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise UsageError(f"There is no encoding '{encoding}'.", hint="For example: utf-8, latin-1, cp1252, utf-16.") from None
-    offset = 0
+    offset, last = 0, ""
     try:
         with open_bytes(path) as file:
             while block := file.read(BLOCK_BYTES):
@@ -124,11 +124,11 @@ def check_encoding(path: Path, encoding: str) -> None:
                     _check_start(path, block, encoding)
                 pending = len(decoder.getstate()[0])
                 try:
-                    decoder.decode(block)
+                    last = decoder.decode(block).rstrip("\r\n")[-1:] or last
                 except UnicodeDecodeError as error:
                     raise _undecodable(path, encoding, offset - pending + error.start) from None
                 offset += len(block)
-        decoder.decode(b"", final=True)
+        return decoder.decode(b"", final=True).rstrip("\r\n")[-1:] or last
     except UnicodeDecodeError:
         raise _undecodable(path, encoding, offset) from None
     except (gzip.BadGzipFile, EOFError, zlib.error):

@@ -81,7 +81,8 @@ class ColumnEncoding:
     def to_json(self) -> dict[str, Any]:
         """The column's encoding as a JSON object."""
         bounds = None if self.bounds is None else list(self.bounds)
-        return {"name": self.name, "kind": self.kind, "center": self.center, "scale": self.scale, "bounds": bounds, "categories": list(self.categories)}
+        numbers = {"center": self.center, "scale": self.scale, "bounds": bounds}
+        return {"name": self.name, "kind": self.kind, **numbers, "categories": list(self.categories)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ColumnEncoding:

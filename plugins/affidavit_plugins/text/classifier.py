@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -66,7 +67,7 @@ def embed(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
     states: Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
     weights = mask.unsqueeze(-1).to(states.dtype)
     mean = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1.0)
-    return functional.normalize(mean, dim=-1) * float(mean.shape[-1]) ** 0.5
+    return functional.normalize(mean, dim=-1) * math.sqrt(mean.shape[-1])
 
 
 class FineTuned(nn.Module):

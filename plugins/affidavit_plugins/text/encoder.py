@@ -154,7 +154,7 @@ def _checked_config(given: Mapping[str, Any], *, vocabulary: int) -> dict[str, A
         if key not in known:
             raise InvalidInput(f"The encoder configuration has an unknown key '{key}'.{nearest(key, known)}")
     if values.setdefault("vocab_size", vocabulary) < vocabulary:
-        raise InvalidInput(f"The encoder configuration needs a vocab_size of at least {vocabulary}: the bytes and {len(SPECIAL_TOKENS)} special tokens.")
+        raise InvalidInput(f"The encoder configuration needs a vocab_size of at least {vocabulary}: bytes and special tokens.")
     values.setdefault("pad_token_id", 0)
     try:
         return _config_json(AutoConfig.for_model(kind, **values))

@@ -143,9 +143,16 @@ class TorchModel(Model):
     def settings(self, rows: int, *, private: bool) -> loop.LoopSettings:
         """The parameters with the open choices made; never by the rows' values, and in private training not by their number."""
         epochs, learning_rate = self.defaults(private=private)
-        chosen = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": default_batch_size(rows, private=private)}
-        given = self.params.model_dump(include=set(TorchParams.model_fields))
-        return loop.LoopSettings(**{name: chosen[name] if value is None and name in chosen else value for name, value in given.items()})
+        given = self.params
+        return loop.LoopSettings(
+            epochs=given.epochs or epochs,
+            batch_size=given.batch_size or default_batch_size(rows, private=private),
+            learning_rate=given.learning_rate or learning_rate,
+            optimizer=given.optimizer,
+            l1=given.l1,
+            l2=given.l2,
+            patience=given.patience,
+        )
 
     # -- what the base does ---------------------------------------------------------------------------------------------------------
 

@@ -112,5 +112,5 @@ def _numbers(data: Dataset, field: Field) -> NDArray[np.float64]:
     values = data.to_numpy(field.name)
     bad = int((~np.isfinite(values)).sum())
     if bad:
-        raise InvalidInput(f"Target '{field.name}' of data set '{data.name}' is missing or infinite in {bad} rows.", hint="Drop them: clean(missing='drop').")
+        raise InvalidInput(f"Target '{field.name}' of data set '{data.name}' is missing or infinite in {bad} rows.", hint="Drop those rows first.")
     return values if field.bounds is None else np.clip(values, *field.bounds)

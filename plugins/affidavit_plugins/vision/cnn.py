@@ -55,7 +55,8 @@ class ConvNet(nn.Module):
             blocks += [nn.Conv2d(inputs, channels, 3, padding=1), nn.GroupNorm(4, channels), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
             inputs = channels
         self.features = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(GRID), nn.Flatten())
-        self.head = nn.Sequential(nn.Linear(inputs * GRID * GRID, params.hidden), nn.ReLU(), nn.Dropout(params.dropout), nn.Linear(params.hidden, outputs))
+        wide = nn.Linear(inputs * GRID * GRID, params.hidden)
+        self.head = nn.Sequential(wide, nn.ReLU(), nn.Dropout(params.dropout), nn.Linear(params.hidden, outputs))
         self.divisor = encoding.divisor
 
     def forward(self, images: Tensor) -> Tensor:

@@ -440,12 +440,12 @@ def _contiguous(table: pa.Table) -> pa.Table:
     """The table without view types, which Polars exports and on which Arrow can neither filter nor take."""
     from affidavit.interfaces.columns import plain_array, plain_type
 
-    for position, field in enumerate(table.schema):
-        values = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    for position, member in enumerate(table.schema):
+        values = member.type.value_type if pa.types.is_dictionary(member.type) else member.type
         if pa.types.is_string_view(values) or pa.types.is_binary_view(values):
             chunks = [plain_array(chunk) for chunk in table.column(position).chunks]
-            column = pa.chunked_array(chunks, type=plain_type(field.type))
-            table = table.set_column(position, field.name, column if values == field.type else column.dictionary_encode())
+            column = pa.chunked_array(chunks, type=plain_type(member.type))
+            table = table.set_column(position, member.name, column if values == member.type else column.dictionary_encode())
     return table
 
 

@@ -125,7 +125,8 @@ def test_json_in_any_but_the_canonical_form_is_refused(text: bytes) -> None:
     "change",
     [
         {"_type": "https://in-toto.io/Statement/v0.1"}, {"subject": []}, {"subject": [{"name": "a", "digest": {"sha256": "XY" * 32}}]},
-        {"predicate": 1}, {"subject": [{"name": "a", "digest": {"sha256": "11" * 32}}] * 2}, {"more": 1}, {"subject": [{"name": "a", "digest": {"sha512": "11" * 32}}]},
+        {"predicate": 1}, {"subject": [{"name": "a", "digest": {"sha256": "11" * 32}}] * 2}, {"more": 1},
+        {"subject": [{"name": "a", "digest": {"sha512": "11" * 32}}]},
     ],
 )  # fmt: skip
 def test_a_signed_value_that_is_no_statement_is_refused(change: dict[str, object]) -> None:

@@ -67,7 +67,10 @@ def checked(text):
     return page
 
 
-PEOPLE = [("Wilhelmina Vanderbilt", "wilhelmina.vanderbilt@example.org", "+49 30 901820"), ("Ottokar Zwingli", "ottokar@zwingli.example", "+41 44 668 18 00")]
+PEOPLE = [
+    ("Wilhelmina Vanderbilt", "wilhelmina.vanderbilt@example.org", "+49 30 901820"),
+    ("Ottokar Zwingli", "ottokar@zwingli.example", "+41 44 668 18 00"),
+]
 
 
 def people_data(rows=240):
@@ -160,7 +163,13 @@ def test_the_page_is_the_same_each_time_it_is_made(told):
 def entry(index, kind, predicate, subject=None):
     subject = subject or {f"{kind}:x": "a" * 64}
     common = {"actor": {"name": "x", "roles": [], "key": None}, "policy": Policy().digest, "inputs": {}, "stages": {}, "details": {}, "refusal": None}
-    common |= {"phase": "outcome", "status": "done", "started": "2026-01-02T03:04:05.000000Z", "finished": "2026-01-02T03:04:06.000000Z", "software": {}}
+    common |= {
+        "phase": "outcome",
+        "status": "done",
+        "started": "2026-01-02T03:04:05.000000Z",
+        "finished": "2026-01-02T03:04:06.000000Z",
+        "software": {},
+    }
     statement = {"subject": [{"name": name, "digest": {"sha256": value}} for name, value in subject.items()], "predicate": {**common, **predicate}}
     return Evidence(index, f"{index:064x}", kind, statement)
 
@@ -177,11 +186,22 @@ def report_of(*entries, policy=None):
 
 
 PRIVACY = {
-    "private": True, "epsilon": 2.5, "epsilon_allowed": 3.0, "delta": 1e-5, "unit": "record", "relation": "add-or-remove-one", "noise_multiplier": 1.25,
-    "sampling_rate": 0.05, "steps": 400, "max_grad_norm": 1.0, "sampler": "poisson", "assumed_public": ["schema"], "warnings": [f"careful {ATTACK}"],
+    "private": True,
+    "epsilon": 2.5,
+    "epsilon_allowed": 3.0,
+    "delta": 1e-5,
+    "unit": "record",
+    "relation": "add-or-remove-one",
+    "noise_multiplier": 1.25,
+    "sampling_rate": 0.05,
+    "steps": 400,
+    "max_grad_norm": 1.0,
+    "sampler": "poisson",
+    "assumed_public": ["schema"],
+    "warnings": [f"careful {ATTACK}"],
     "accountant": {"name": "PLD", "library": "dp-accounting", "version": "0.6", "estimate": "pessimistic"},
     "budget": {"b" * 64: {"before": 1.5, "after": 4.0, "limit": 8.0}},
-}  # fmt: skip
+}
 
 
 def test_privacy_is_told_in_figures_and_in_plain_words():
@@ -211,7 +231,7 @@ def test_missing_figures_and_failures_are_shown_as_such():
     other = entry(5, "load", {"status": "interrupted", "policy": "d" * 64})
     page = checked(report_of(trained, measured, failed, other))
     said = " ".join(page.text)
-    for words in ("NaN", "not measured", "ValueError", "interrupted", "Fewer than 30 rows", "1 statements were made under 1 other policies"):
+    for words in ("NaN", "not measured", "ValueError", "interrupted", "Fewer than 30 rows", "Made under another policy: 1 statement"):
         assert words in said, words
 
 
@@ -224,9 +244,22 @@ def test_the_model_in_focus_is_the_promoted_one_and_not_the_last_trained():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (True, "yes"), (0, "0"), (1234567, "1\u202f234\u202f567"), (0.12345, "0.123"), (1.23456, "1.235"), (1e-5, "1·10⁻⁵"), (2.2e-16, "2.2·10⁻¹⁶"),
-     (123456.7, "123\u202f457"), (2.5e9, "2.5·10⁹"), (-0.5, "-0.5"), (float("inf"), "inf"), ("NaN", "NaN")],
-)  # fmt: skip
+    [
+        (None, "–"),
+        (True, "yes"),
+        (0, "0"),
+        (1234567, "1\u202f234\u202f567"),
+        (0.12345, "0.123"),
+        (1.23456, "1.235"),
+        (1e-5, "1·10⁻⁵"),
+        (2.2e-16, "2.2·10⁻¹⁶"),
+        (123456.7, "123\u202f457"),
+        (2.5e9, "2.5·10⁹"),
+        (-0.5, "-0.5"),
+        (float("inf"), "inf"),
+        ("NaN", "NaN"),
+    ],
+)
 def test_numbers_are_written_for_people(value, text):
     assert written(value) == text
 

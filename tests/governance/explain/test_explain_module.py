@@ -64,7 +64,7 @@ def test_a_method_can_be_asked_for_by_name(tmp_path, method):
 def test_unknown_and_unfit_methods_are_refused_with_what_there_is(tmp_path):
     with opened(tmp_path) as workspace:
         model, data = trained(workspace)
-        with pytest.raises(UsageError, match="no explainer 'linaer'.* 'linear'"):
+        with pytest.raises(UsageError, match=r"no explainer 'linaer'.* 'linear'"):
             workspace.explain(model, data.head(2), method="linaer")
         with pytest.raises(UsageError, match="'tree' does not fit this tabular.logistic"):
             workspace.explain(model, data.head(2), method="tree")
@@ -129,7 +129,7 @@ def test_each_prediction_without_background_is_refused_and_not_answered(tmp_path
     with opened(tmp_path, each_prediction=True) as workspace:
         model, data = trained(workspace)
         monkeypatch.setattr(type(workspace), "background", lambda self, model: None)
-        with pytest.raises(Refused, match="explain.each_prediction"):
+        with pytest.raises(Refused, match=r"explain\.each_prediction"):
             workspace.predict(model, data.head(1))
 
 
@@ -141,12 +141,15 @@ def test_without_each_prediction_there_is_no_wrapper_around_predict(tmp_path):
         assert workspace.predict(model, data.head(1)).explanations is None
     with opened(tmp_path / "other", each_prediction=True) as workspace:
         stages = [getattr(impl.plugin, "stage", None) for impl in workspace.plugins.hook.affidavit_predict.get_hookimpls()]
-        assert stages[::-1] == sorted(stages[:0:-1]) + [None] or Stage.EXPLAIN in stages
+        assert Stage.EXPLAIN in stages
 
 
 def test_the_module_needs_neither_shap_nor_lime_until_it_is_used():
     import subprocess
 
-    code = "import sys, affidavit_governance.explain.module, affidavit_governance.explain.plugin; print(sorted({'shap', 'lime', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys, affidavit_governance.explain.module, affidavit_governance.explain.plugin;"
+        "print(sorted({'shap', 'lime', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     assert Module.stage is Stage.EXPLAIN

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from math import factorial
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from affidavit import Dataset, Task
+from affidavit import Dataset, Model, Signature, Task
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.model import Predictions
+from affidavit.interfaces.schema import Schema
 from affidavit_governance.explain.base import BACKGROUND_ROWS, relative_residual
 from affidavit_governance.explain.game_explainers import Exact, Permutation, Regions, Words
 from affidavit_governance.explain.kernel import Kernel
@@ -26,11 +25,69 @@ from affidavit_plugins.tabular.linear import Logistic
 from affidavit_plugins.tabular.trees import Boosting, Forest
 from affidavit_plugins.tabular.trees import Tree as TreeModel
 
-_spec = importlib.util.spec_from_file_location("explain_models", Path(__file__).with_name("conftest.py"))
-models = importlib.util.module_from_spec(_spec)
-sys.modules["explain_models"] = models
-_spec.loader.exec_module(models)
-Formula, interacting, make_table = models.Formula, models.interacting, models.make_table
+COLOURS = ("red", "green", "blue")
+
+
+class Formula(Model):
+    """A model given as a function from a data set to the probability of ``yes``, or to numbers."""
+
+    type = "test.formula"
+
+    def __init__(self, function, data, task=Task.BINARY):
+        super().__init__()
+        self.function = function
+        self.calls = 0
+        self.signature = Signature(Schema(data.schema.features), task, "y", ("no", "yes") if task.classifies else ())
+
+    def fit(self, data, training=None):
+        return self
+
+    def predict(self, data):
+        data = self.fitted.conform(data)
+        self.calls += 1
+        score = np.asarray(self.function(data), dtype=float)
+        if self.fitted.task is Task.REGRESSION:
+            return Predictions(score)
+        both = np.stack([1 - score, score], axis=1)
+        return Predictions(np.where(score > 0.5, "yes", "no"), ("no", "yes"), both)
+
+    def save(self, files):
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, files):
+        raise NotImplementedError
+
+
+def make_table(rows, seed=0, numbers=2, gaps=True):
+    """Numbers, strings with gaps, a boolean and a target that depends on them."""
+    generator = np.random.default_rng(seed)
+    columns = {f"x{i}": generator.normal(size=rows) for i in range(numbers)}
+    colour = np.array(COLOURS, dtype=object)[generator.integers(0, 3, rows)]
+    if gaps:
+        colour[generator.random(rows) < 0.1] = None
+    columns["colour"] = pa.array(colour, type=pa.string())
+    columns["flag"] = generator.random(rows) < 0.4
+    score = columns["x0"] * 1.5 - columns["x1"] + (colour == "red") * 2 + columns["flag"] * columns["x0"]
+    columns["y"] = np.where(score + generator.normal(size=rows) > 0.5, "yes", "no")
+    return Dataset.from_arrow(columns, name="toy", target="y", fields={"colour": {"type": "categorical"}})
+
+
+def interacting(data):
+    """A probability in which strings, gaps, numbers and booleans interact."""
+    colour = np.array([{"red": 1.0, "green": -1.0, None: 0.5}.get(value, 0.0) for value in data.to_list("colour")])
+    x0, x1, flag = data.to_numpy("x0"), data.to_numpy("x1"), data.to_numpy("flag")
+    return 1 / (1 + np.exp(-(x0 * colour + 0.7 * x1 * flag - 0.3 * x0 * x1 * colour)))
+
+
+@pytest.fixture
+def table():
+    return make_table(160)
+
+
+@pytest.fixture
+def formula(table):
+    return Formula(interacting, table)
 
 
 def brute_force(model, data, background, row):
@@ -46,8 +103,6 @@ def brute_force(model, data, background, row):
         return model.predict(Dataset(table, data.select(names).schema)).score("yes").mean()
 
     worth = [value(code) for code in range(2**count)]
-    from math import factorial
-
     values = np.zeros(count)
     for i in range(count):
         for code in range(2**count):
@@ -130,7 +185,9 @@ def test_linear_is_the_closed_form_and_equals_shap(table, label):
 
 
 def test_linear_regression_in_large_units_adds_up(table):
-    data = Dataset.from_arrow({"a": table.to_numpy("x0") * 1e6, "b": table.to_numpy("x1"), "y": table.to_numpy("x0") * 3e8 + table.to_numpy("x1")}, target="y")
+    data = Dataset.from_arrow(
+        {"a": table.to_numpy("x0") * 1e6, "b": table.to_numpy("x1"), "y": table.to_numpy("x0") * 3e8 + table.to_numpy("x1")}, target="y"
+    )
     found = Linear().explain(LinearModel().fit(data), data.head(5), data.head(50))
     assert found.output == "value" and relative_residual(found).max() < 1e-12
 
@@ -180,7 +237,8 @@ def test_trees_add_up_on_standardised_data_where_plain_shap_does_not():
     generator = np.random.default_rng(5)
     ages = generator.integers(19, 75, 400).astype(float)
     data = Dataset.from_arrow(
-        {"age": ages, "months": generator.integers(4, 72, 400).astype(float), "y": np.where(ages + generator.normal(0, 20, 400) > 40, "b", "a")}, target="y"
+        {"age": ages, "months": generator.integers(4, 72, 400).astype(float), "y": np.where(ages + generator.normal(0, 20, 400) > 40, "b", "a")},
+        target="y",
     )
     plain, ours = 0.0, 0.0
     for seed in range(6):
@@ -288,7 +346,7 @@ def test_bad_input_is_refused(formula, table):
         Exact().explain(formula, table, background.select(["x0", "x1", "flag"]))
     with pytest.raises(UsageError, match="no class 'maybe'"):
         Exact().explain(formula, table, background, label="maybe")
-    with pytest.raises(UsageError, match="no option 'sede'.*seed"):
+    with pytest.raises(UsageError, match=r"no option 'sede'.*seed"):
         Exact().explain(formula, table, background, sede=3)
     for budget in (0, -1, 1.5, True):
         with pytest.raises(UsageError, match="budget"):
@@ -333,7 +391,7 @@ def test_the_planner_chooses_by_capability_and_names_what_fits(formula, table):
     assert choose(Formula(len, images(np.zeros((2, 4, 4)))), table)[0] == "regions"
     assert choose(formula, table, "lime") == ("lime", "asked for by name")
     assert choose(formula, table, "acme.own") == ("acme.own", "asked for by name")
-    with pytest.raises(UsageError, match="Method 'tree' does not fit.*no tree ensemble.*exact, kernel, permutation, lime"):
+    with pytest.raises(UsageError, match=r"Method 'tree' does not fit.*no tree ensemble.*exact, kernel, permutation, lime"):
         choose(formula, table, "tree")
     with pytest.raises(UsageError, match="model rows for each explained row"):
         choose(Formula(interacting, wide), wide, "exact")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import numpy as np
@@ -20,11 +19,9 @@ def explanation():
     values = np.random.default_rng(0).normal(size=(3, 20))
     base = np.array([0.1, 0.1, 0.1])
     inputs = [[f"cost $5 <b>{i}" if i % 2 else 1.23456 * i for i in range(20)] for _ in range(3)]
-    return Explanation("permutation", "probability of good", players, values, base, base + values.sum(axis=1), inputs, abs(values) / 10, {"exact": False})
-
-
-def texts(path):
-    return "".join(ElementTree.parse(path).getroot().itertext()) + path.read_text()
+    return Explanation(
+        "permutation", "probability of good", players, values, base, base + values.sum(axis=1), inputs, abs(values) / 10, {"exact": False}
+    )
 
 
 @pytest.mark.parametrize("kind", ["waterfall", "bar"])
@@ -49,7 +46,9 @@ def test_a_waterfall_shows_rows_of_its_own_and_intervals_only_where_there_are_so
 def test_odd_shapes_are_drawn(tmp_path):
     for count, value in ((1, 0.0), (2, 1e-9), (13, 5e7)):
         values = np.full((1, count), value)
-        explanation = Explanation("linear", "value", tuple(f"f{i}" for i in range(count)), values, np.zeros(1), values.sum(axis=1), [[None] * count], None, {"exact": True})
+        explanation = Explanation(
+            "linear", "value", tuple(f"f{i}" for i in range(count)), values, np.zeros(1), values.sum(axis=1), [[None] * count], None, {"exact": True}
+        )
         for kind in ("waterfall", "bar"):
             plot_explanation(explanation, tmp_path / f"{count}{kind}.png", kind=kind)
             assert (tmp_path / f"{count}{kind}.png").stat().st_size > 3000
@@ -59,7 +58,8 @@ def test_matplotlib_keeps_no_figure_and_no_backend_is_chosen(explanation, tmp_pa
     import subprocess
 
     code = (
-        "import sys, numpy as np; from affidavit.interfaces.model import Explanation; from affidavit_governance.explain.plots import plot_explanation;"
+        "import sys, numpy as np; from affidavit.interfaces.model import Explanation;"
+        "from affidavit_governance.explain.plots import plot_explanation;"
         f"plot_explanation(Explanation('linear','value',('a',),np.ones((1,1)),np.zeros(1),np.ones(1),[['x']]), r'{tmp_path / 'x.png'}');"
         "print('matplotlib.pyplot' in sys.modules)"
     )

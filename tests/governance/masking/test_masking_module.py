@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
@@ -264,7 +263,7 @@ def test_a_header_that_is_personal_data_stops_the_load_without_being_repeated() 
     assert EMAIL not in str(caught.value)
 
 
-PLANTED = [EMAIL, "２0２-555-0123 tel", "2001:db8::1:2", "GB29NWBK60161331926819", "MT84 MALT 0110 0001 2345 MTLC AST0 01S", "192.0.2.1"]
+PLANTED = [EMAIL, "２０２-５５５-０１２３ tel", "2001:db8::1:2", "GB29NWBK60161331926819", "MT84 MALT 0110 0001 2345 MTLC AST0 01S", "192.0.2.1"]
 VALUES = st.one_of(st.none(), st.text(max_size=30), st.sampled_from(PLANTED))
 
 
@@ -283,12 +282,8 @@ def test_the_quick_look_at_a_batch_never_misses_what_a_full_search_finds(values:
     assert quick.table.equals(thorough.table)
 
 
-def test_ordinary_rows_never_look_suspicious_and_the_look_costs_microseconds() -> None:
+def test_ordinary_rows_do_not_look_suspicious_so_that_they_take_the_short_way() -> None:
     words = ["critical account/ other credits existing (not at this bank)", "... < 0 DM", "own", "male : single", "... >= 7 years", "x" * 64]
     table = pa.table({f"c{i}": [words[i % len(words)]] for i in range(13)})
     assert not _suspect_text(table)
-    start = time.perf_counter()
-    for _ in range(200):
-        _suspect_text(table)
-    # Some 12 µs each on a quiet machine; the bound only catches a change of method, such as reading each cell.
-    assert time.perf_counter() - start < 200 * 200e-6
+    assert _suspect_text(table.set_column(4, "c4", [[EMAIL]]))

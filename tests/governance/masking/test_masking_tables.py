@@ -152,6 +152,22 @@ def test_a_column_that_mostly_is_an_entity_is_masked_whole_and_reaches_no_model(
     assert report.columns["contact"]["operator"] == "redact"
 
 
+def test_texts_that_only_mention_an_entity_keep_the_rest_of_their_words() -> None:
+    source = dataset({"note": [f"please write to p{i}@example.com about it" for i in range(10)]})
+    assert not scan_table(source)["note"].whole
+    masked, _ = mask_table(source, policy(), KEY)
+    assert masked.to_list("note") == ["please write to <EMAIL_ADDRESS> about it"] * 10
+    assert masked.schema["note"].role is Role.FEATURE
+
+
+def test_categories_that_become_one_placeholder_stay_a_proper_dictionary() -> None:
+    values = pa.array(["x", "x", "x", "ask a@b.org", "ask c@d.org", None]).dictionary_encode()
+    masked, report = mask_table(dataset({"c": values}), policy(), KEY)
+    assert masked.table.column("c").chunk(0).dictionary.to_pylist() == ["x", "ask <EMAIL_ADDRESS>"]
+    assert list(masked.to_pandas()["c"].cat.categories) == ["x", "ask <EMAIL_ADDRESS>"]
+    assert report.columns["c"]["cells"] == 2
+
+
 def test_numbers_are_cards_or_telephones_only_on_strong_evidence() -> None:
     generator = np.random.default_rng(3)
     phones = [2025550100 + i for i in range(30)]
@@ -341,12 +357,12 @@ def test_the_result_names_its_root_and_lets_go_of_the_data_that_it_was_made_from
     source = dataset({"t": [EMAIL, "x"]})
     root = source.fingerprint
     masked, _ = mask_table(source, policy(), KEY)
-    assert masked.roots == {root}
-    assert masked.lineage[-1].operation == "mask"
     gone = weakref.ref(source)
     del source
     gc.collect()
     assert gone() is None
+    assert masked.roots == {root}
+    assert masked.lineage[-1].operation == "mask"
 
 
 def test_a_plan_is_json_without_values_and_applies_again_the_same() -> None:

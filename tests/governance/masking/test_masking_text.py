@@ -118,6 +118,35 @@ def test_masking_puts_the_entity_in_the_place_of_the_value() -> None:
     assert [f.entity for f in found] == ["EMAIL_ADDRESS", "PHONE_NUMBER"]
 
 
+class Fixed:
+    """Finds one word."""
+
+    entity = "WORD"
+
+    def __init__(self, word: str, score: float) -> None:
+        self.word, self.score = word, score
+
+    def scan(self, text: str) -> list[Finding]:
+        at = text.find(self.word)
+        return [Finding(self.word.upper(), at, at + len(self.word), self.score)] if at >= 0 else []
+
+
+def test_masking_leaves_no_end_of_a_finding_that_a_surer_one_overlaps() -> None:
+    recognizers = [Fixed("annlee", 0.7), Fixed("leebo", 0.9)]
+    assert [f.entity for f in scan_text("x annleebo y", recognizers=recognizers)] == ["LEEBO"]
+    assert mask_text("x annleebo y", recognizers=recognizers)[0] == "x <LEEBO> y"
+
+
+def test_a_text_that_shows_something_after_every_round_is_replaced_whole() -> None:
+    class Bracket:
+        entity = "B"
+
+        def scan(self, text: str) -> list[Finding]:
+            return [Finding("B", 0, 1, 0.9)] if len(text) > 3 else []
+
+    assert mask_text("secret", recognizers=[Bracket()])[0] == "<B>"
+
+
 @given(st.text(max_size=60), st.sampled_from(PLANTED), st.text(max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_masked_text_shows_nothing_more_and_masking_never_fails(before: str, planted: tuple[str, str], after: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit_plugins.sources import delimited
@@ -141,7 +142,7 @@ def test_other_encodings_and_byte_order_marks(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "is empty"),
-        ("\n\n", "only blank lines"),
+        ("\n\n", "is empty or holds only blank lines"),
         ("a,b\n", "a header but no rows"),
         ("a,b,a\n1,2,3\n", "columns 1 and 3 have the same name"),
         (f"{SECRET},x,{SECRET}\n1,2,3\n", "columns 1 and 3 have the same name"),
@@ -174,10 +175,10 @@ def test_types_can_be_given(tmp_path: Path, stream: bool) -> None:
     path = write(tmp_path, "zip,n,d\n10115,1,2020-01-01\n")
     table = read(path, types={"zip": "text", "n": "numeric", "d": "datetime"}, stream=stream)
     assert [str(kind) for kind in table.schema.types] == ["string", "double", "timestamp[us]"]
-    bad = write(tmp_path, f"a,b\n1,{SECRET}\n")
+    bad = write(tmp_path, f"a,b\n1,{SECRET}\n", "bad.csv")
     message = refused(bad, types={"b": "numeric"}, stream=stream)
     assert "column 'b' holds a value that cannot be read as double" in message
-    assert "Did you mean 'zip'" in refused(path, UsageError, types={"zpi": "text"}, stream=stream)
+    assert "Did you mean 'zip'" in refused(path, UsageError, types={"zips": "text"}, stream=stream)
     assert "Did you mean 'numeric'" in refused(path, UsageError, types={"n": "numerc"}, stream=stream)
 
 
@@ -212,7 +213,9 @@ def test_damaged_compression_is_refused(tmp_path: Path, stream: bool) -> None:
 
 @BOTH
 def test_an_unclosed_quote_is_refused(tmp_path: Path, stream: bool) -> None:
-    refused(write(tmp_path, f'a,b\n1,"{SECRET}\n2,3\n4,5\n'), stream=stream)
+    assert "never closed" in refused(write(tmp_path, f'a,b\n1,"{SECRET}\n2,3\n4,5\n'), stream=stream)
+    assert "cells instead of 2" in refused(write(tmp_path, f'a,b\n1,2\n"{SECRET},3\n4,5\n'), stream=stream)
+    assert read(write(tmp_path, 'a,b\n1,"x\ny"\n'), stream=stream).num_rows == 1
 
 
 def test_unknown_options_and_missing_files(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset, DatasetSource
 from affidavit_plugins.sources import json_lines

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit_plugins.sources import sql
@@ -171,7 +172,7 @@ def postgres(postgres_server: sa.URL) -> Any:
         connection.exec_driver_sql("drop table if exists source_test")
         connection.exec_driver_sql(
             "create table source_test as select n as id, n::numeric(12,2) / 4 as amount, timestamp '2020-01-01' + n * interval '1 day' as at, "
-            "n % 2 = 0 as even, case when n = 3 then null else 'p' || n end as name, md5(n::text)::uuid as key, time '12:30' as noon "
+            "mod(n, 2) = 0 as even, case when n = 3 then null else 'p' || n end as name, md5(n::text)::uuid as key, time '12:30' as noon "
             "from generate_series(0, 99) n"
         )
     yield postgres_server.render_as_string(hide_password=False)
@@ -205,10 +206,16 @@ def test_postgresql_errors_quote_no_value(postgres: str, query: str, message: st
     assert message in refused(InvalidInput, postgres, query=query)
 
 
-@pytest.mark.parametrize("statement", ["delete from source_test", "drop table source_test", "with d as (delete from source_test returning *) select * from d"])
+@pytest.mark.parametrize(
+    "statement", ["delete from source_test", "drop table source_test", "with d as (delete from source_test returning *) select * from d"]
+)
 def test_postgresql_cannot_be_changed(postgres: str, statement: str) -> None:
     refused(InvalidInput, postgres, query=statement)
     assert SqlSource().read(postgres, query="select count(*) as n from source_test").to_pydict() == {"n": [100]}
+
+
+def test_per_cents_and_casts_reach_postgresql_as_they_are(postgres: str) -> None:
+    assert SqlSource().read(postgres, query="select '%s :a'::text as s, 7 % 4 as n").to_pydict() == {"s": ["%s :a"], "n": [3]}
 
 
 def test_decimals_uuids_and_times_have_plain_forms() -> None:

