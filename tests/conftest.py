@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import importlib.util
 import os
@@ -57,19 +58,33 @@ def postgres_server() -> Iterator[sa.URL]:
 @pytest.fixture
 def postgres_url(postgres_server: sa.URL) -> Iterator[str]:
     """The URL of an empty PostgreSQL database, dropped after the test."""
-    name = f"affidavit_{uuid.uuid4().hex}"
-    admin = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0")
-    yield postgres_server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    with _database(postgres_server) as url:
+        yield _text(url)
+
+
+@pytest.fixture(scope="session")
+def _shared_database(postgres_server: sa.URL) -> Iterator[sa.Engine]:
+    with _database(postgres_server) as url:
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        yield engine
+        engine.dispose()
+
+
+@pytest.fixture
+def _postgres_schema(_shared_database: sa.Engine) -> Iterator[str]:
+    """The URL of an empty schema: a workspace of its own, made a hundred times as fast as a database."""
+    name = f"test_{uuid.uuid4().hex}"
+    with _shared_database.connect() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    yield _text(_shared_database.url.update_query_dict({"options": f"-csearch_path={name}"}))
+    with _shared_database.connect() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a new workspace may be made: a test that takes this runs once for each kind of database."""
-    return str(tmp_path / "ws") if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+    return str(tmp_path / "ws") if request.param == "sqlite" else str(request.getfixturevalue("_postgres_schema"))
 
 
 @pytest.fixture
@@ -77,6 +92,21 @@ def store(store_location: str) -> Iterator[Store]:
     """An open store on each kind of database."""
     with Store.open(store_location) as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def _database(server: sa.URL) -> Iterator[sa.URL]:
+    name = f"affidavit_{uuid.uuid4().hex}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0")
+    yield server.set(database=name)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _text(url: sa.URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _do_without(reason: str) -> NoReturn:

@@ -13,8 +13,8 @@ import csv
 import random
 import sys
 
-GIVEN = "Anna Ben Clara David Emma Felix Greta Hannes Ida Jonas Karla Leon Mia Nils Ole Paula Quirin Rosa Simon Thea Uwe Vera Willi Yara".split()
-FAMILY = "Adler Bauer Conrad Dietz Ebert Fuchs Graf Huber Igel Jansen Krause Lang Moser Neumann Otto Peters Roth Sommer Thiel Urban Vogt Wolf".split()
+GIVEN = ["Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hannes", "Ida", "Jonas", "Karla", "Leon", "Mia", "Nils", "Ole", "Paula", "Quirin", "Rosa", "Simon", "Thea", "Uwe", "Vera", "Willi", "Yara"]
+FAMILY = ["Adler", "Bauer", "Conrad", "Dietz", "Ebert", "Fuchs", "Graf", "Huber", "Igel", "Jansen", "Krause", "Lang", "Moser", "Neumann", "Otto", "Peters", "Roth", "Sommer", "Thiel", "Urban", "Vogt", "Wolf"]
 
 
 def iban(account: int) -> str:

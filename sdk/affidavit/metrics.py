@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CURVE_POINTS = 200
 CALIBRATION_BINS = 10
 BAG_ROWS = 5_000
+BAG_ROWS_MULTICLASS = 2_000
 BLOCK_CELLS = 2_000_000
 _SURE = float(np.finfo(np.float64).eps)
 
@@ -49,8 +50,9 @@ def evaluate(
     ROC-AUC where the truth holds one class, is left out.
 
     Intervals are percentile bootstrap intervals over rows, not stratified: class shares vary as they would in another sample. Resamples in
-    which a metric is undefined are left out of its interval. Beyond 5,000 rows the resamples are drawn, at full size, from one random bag of
-    5,000 rows, and centred on the metric of all rows (Kleiner et al. 2014, "A scalable bootstrap for massive data", with one bag).
+    which a metric is undefined are left out of its interval. Beyond 5,000 rows (2,000 for more than two classes, each of which costs its own
+    ranking) the resamples are drawn, at full size, from one random bag of so many rows, and centred on the metric of all rows (Kleiner et
+    al. 2014, "A scalable bootstrap for massive data", with one bag).
 
     Parameters
     ----------
@@ -78,7 +80,8 @@ def evaluate(
         measures, curves = _classification(predictions, np.asarray(truth, dtype=np.str_), task, tuple(classes), positive)
     else:
         measures = _regression(_finite(truth, "truth"), _finite(predictions.values, "predictions"))
-    metrics = _with_intervals(measures, rows, bootstrap, seed)
+    limit = BAG_ROWS_MULTICLASS if task is Task.MULTICLASS else BAG_ROWS
+    metrics = _with_intervals(measures, rows, bootstrap, seed, limit)
     return Evaluation(task=task, rows=rows, data=data_name, metrics=metrics, curves=curves)
 
 
@@ -393,14 +396,14 @@ def _thin(x: Floats, y: Floats) -> NDArray[np.int64]:
 # -- bootstrap -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _with_intervals(measures: Mapping[str, Measure], rows: int, resamples: int, seed: int) -> dict[str, Metric]:
+def _with_intervals(measures: Mapping[str, Measure], rows: int, resamples: int, seed: int, limit: int) -> dict[str, Metric]:
     everything = np.arange(rows)
     values = {name: float(measure(np.ones((1, rows)), everything)[0]) for name, measure in measures.items()}
     values = {name: value for name, value in values.items() if np.isfinite(value)}
     if resamples == 0 or rows < 2:
         return {name: Metric(value) for name, value in values.items()}
     random = np.random.default_rng(seed)
-    bag = everything if rows <= BAG_ROWS else np.sort(random.choice(rows, BAG_ROWS, replace=False))
+    bag = everything if rows <= limit else np.sort(random.choice(rows, limit, replace=False))
     drawn: dict[str, list[Floats]] = {name: [] for name in values}
     for weights in _resamples(random, rows, len(bag), resamples):
         for name in values:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from affidavit.errors import IntegrityError, InvalidInput, PluginError, UsageError
+from affidavit.errors import IntegrityError, PluginError, UsageError
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.deployment import Endpoint
@@ -82,13 +80,7 @@ class Core:
     @hookimpl
     def affidavit_load(self, call: LoadCall) -> Dataset:
         source = call.reader.read(call.source, **call.options)
-        if isinstance(source, pa.Table):
-            return Dataset.from_arrow(source, name=call.name, target=call.target, fields=call.fields)
-        first = next(iter(source()), None)
-        if first is None or first.num_rows == 0:
-            raise InvalidInput(f"Data set '{call.name}' has no rows.")
-        head = Dataset.from_arrow(pa.Table.from_batches([first]), name=call.name, target=call.target, fields=call.fields)
-        return Dataset(source, head.schema, name=call.name)
+        return Dataset.from_arrow(source, name=call.name, target=call.target, fields=call.fields)
 
     @hookimpl
     def affidavit_train(self, call: TrainCall) -> Model:

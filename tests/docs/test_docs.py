@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from affidavit.policy import Policy, parse_model
 from pydantic import BaseModel
+
+from affidavit.policy import Policy, parse_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
+
 from affidavit.errors import AffidavitError, InvalidInput, UsageError
 from affidavit.workspace import Workspace
 

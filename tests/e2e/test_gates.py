@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from affidavit.approver import Approver
 from affidavit.errors import PluginError, Refused, UngovernedCallWarning, UsageError
 from affidavit.interfaces.governance import Actor, Stage

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from affidavit.approver import Approver
 from affidavit.errors import AffidavitError
 from affidavit.workspace import Workspace
@@ -100,7 +101,7 @@ def test_planted_personal_data_reach_nothing(
             lambda: workspace.load(_ragged(tmp_path), target="label"),
             lambda: workspace.load(table(), target=PLANTED[0]),
         ):
-            with pytest.raises(Exception) as caught:  # noqa: B017, PT011  # whatever is raised must not quote the data
+            with pytest.raises(Exception) as caught:  # whatever is raised must not quote the data
                 attempt()
             messages.append(f"{caught.value!s} {caught.value!r} {caught.value.__cause__!r}")
         report = workspace.report(tmp_path / "report.html")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from affidavit.approver import Approver
 from affidavit.interfaces.dataset import Dataset
 from affidavit.workspace import Workspace

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from affidavit.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from affidavit.errors import IntegrityError, MissingExtra, PluginError, Refused, UsageError
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import Stage

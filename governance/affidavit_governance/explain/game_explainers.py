@@ -13,7 +13,7 @@ from affidavit.interfaces.model import Explanation, Model
 from affidavit.interfaces.training import Progress
 from affidavit_governance.explain.base import Case, Options
 from affidavit_governance.explain.maskers import FieldMasker, Masker, RegionMasker, WordMasker
-from affidavit_governance.explain.shapley import Shapley, estimate_shapley
+from affidavit_governance.explain.shapley import Shapley, estimate_mean_shapley, estimate_shapley
 
 
 class _GameExplainer(Explainer):
@@ -67,13 +67,22 @@ class Exact(_GameExplainer):
 
 
 class Permutation(_GameExplainer):
-    """Sampled orders of the fields, each forwards and backwards, with error bars. Options: label, seed, budget (model rows a row), report."""
+    """Sampled orders of the fields, each forwards and backwards, with error bars. Options: label, seed, budget (model rows a row), report.
+
+    Every background row gets the same number of orders, its own.
+    """
 
     type = "permutation"
-    default_budget = 2**14
+    default_budget = 2**13
 
-    def masker(self, case: Case) -> Masker:
+    def masker(self, case: Case) -> FieldMasker:
         return FieldMasker(case.data, case.background)
+
+    def _one(self, case: Case, masker: Masker, row: int, players: int) -> Shapley:
+        assert isinstance(masker, FieldMasker)
+        budget = self.default_budget if case.options.budget is None else case.options.budget
+        game, seed = masker.single_game(row, case.score), case.row_seed(row, self.type)
+        return estimate_mean_shapley(game, players, len(case.background), budget, seed=seed)
 
 
 class Words(_GameExplainer):

@@ -19,7 +19,7 @@ from affidavit.interfaces.columns import plain_array, plain_type, tensor_shape
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.schema import FieldType
 from affidavit_governance.explain.base import Score
-from affidavit_governance.explain.shapley import Game
+from affidavit_governance.explain.shapley import Family, Game
 
 _ROWS_AT_ONCE = 2**15
 """Rows in one call of the model: enough to spread its overhead, few enough to stay in cache."""
@@ -87,6 +87,15 @@ class FieldMasker(Masker):
     def rows(self, row: int, coalitions: Coalitions) -> Dataset:
         mixed = np.where(coalitions[:, None, :], self.codes[row], self.background_codes[None])
         return self.decode(mixed.reshape(-1, len(self.players)))
+
+    def single_game(self, row: int, score: Score) -> Family:
+        """The score of a coalition of row `row` against one background row, which the second argument names."""
+
+        def value(coalitions: Coalitions, which: NDArray[np.int64]) -> NDArray[np.float64]:
+            mixed = np.where(coalitions, self.codes[row], self.background_codes[which])
+            return np.concatenate([score(self.decode(mixed[start : start + _ROWS_AT_ONCE])) for start in range(0, len(mixed), _ROWS_AT_ONCE)])
+
+        return value
 
     def labels(self, row: int) -> list[Any]:
         return [values[row] for values in self._values]

@@ -87,7 +87,7 @@ class Module:
                 line="explain.max_residual",
                 measured=worst,
                 bound=bound,
-                satisfy="Use another method (method='exact' or 'kernel'), or raise the bound for a model of low precision.",
+                satisfy="Use another method (method='exact' or 'permutation'), or raise the bound for a model of low precision.",
             )
         return replace(explanation, details={**explanation.details, "reason": reason})
 

@@ -18,7 +18,7 @@ EXACT_ROWS = 2**17
 def choose(model: Model, background: Dataset, method: str | None = None) -> tuple[str, str]:
     """Name the explainer for `model`, and the reason for the choice.
 
-    The order is closed form, exact trees, words, regions, enumeration, kernel. It does not depend on which rows are explained, so that a row
+    The order is closed form, exact trees, words, regions, enumeration, sampled orders. It does not depend on which rows are explained, so that a row
     alone and the same row in a batch get the same method.
 
     Raises
@@ -38,10 +38,9 @@ def choose(model: Model, background: Dataset, method: str | None = None) -> tupl
 
 def model_only(data: Dataset, background: Dataset) -> Explainer:
     """The best explainer that asks only for the model's answers."""
-    from affidavit_governance.explain.game_explainers import Exact
-    from affidavit_governance.explain.kernel import Kernel
+    from affidavit_governance.explain.game_explainers import Exact, Permutation
 
-    return Exact() if _enumeration_rows(len(data.schema), background) <= EXACT_ROWS else Kernel()
+    return Exact() if _enumeration_rows(len(data.schema), background) <= EXACT_ROWS else Permutation()
 
 
 def _enumeration_rows(fields: int, background: Dataset) -> int:
@@ -99,8 +98,8 @@ _UNFIT: dict[str, Callable[[Model, Dataset], str | None]] = {
     "words": _words,
     "regions": _regions,
     "exact": lambda model, background: _tabular(model, background) or _exact(model, background),
-    "kernel": _tabular,
     "permutation": _tabular,
+    "kernel": _tabular,
     "lime": _lime,
 }
 """Why a built-in explainer does not fit a model; in the order of preference."""
@@ -111,5 +110,5 @@ _REASON = {
     "words": "the input is text, so words are the players",
     "regions": "the input is a tensor, so regions are the players",
     "exact": "all coalitions of {fields} fields can be enumerated",
-    "kernel": "{fields} fields have too many coalitions to enumerate, and the model's inside is not open",
+    "permutation": "{fields} fields have too many coalitions to enumerate, so orders are sampled, with error bars",
 }

@@ -7,7 +7,7 @@ Covert, Lee 2021 (pairing is exact on games without interactions above order two
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -17,6 +17,9 @@ from affidavit.errors import InvalidInput, UsageError
 
 Game = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 """Takes coalitions × players (true: the player is in) and gives one value a coalition."""
+
+Family = Callable[[NDArray[np.bool_], NDArray[np.int64]], NDArray[np.float64]]
+"""The same for several games at once: the second argument says which game each coalition is played in."""
 
 DEFAULT_BUDGET = 2**16
 """Coalitions evaluated where the caller names no budget: up to 16 players are enumerated."""
@@ -84,11 +87,52 @@ def estimate_shapley(game: Game, players: int | Sequence[object], budget: int | 
     if budget < 4 * count - 2:
         hint = f"Give at least {4 * count - 2}, so that there is an error bar."
         raise UsageError(f"A budget of {budget} coalitions is too small for {count} players.", hint=hint)
-    return _permutations(game, count, budget, np.random.default_rng(seed))
+    pairs = (budget - 2) // (2 * (count - 1))
+    return _permutations(lambda coalitions, _: game(coalitions), count, 1, pairs, np.random.default_rng(seed))
 
 
-def _evaluate(game: Game, coalitions: NDArray[np.bool_]) -> NDArray[np.float64]:
-    values = np.asarray(game(coalitions), dtype=np.float64)
+def estimate_mean_shapley(game: Family, players: int, games: int, budget: int, *, seed: int = 0) -> Shapley:
+    """Shapley values of the mean of several games over the same players, such as one game for each background row.
+
+    Each game gets orders of its own, so that a budget buys many more of them than where every coalition is put to all games; and each gets
+    as many as the others, so that base and total are the exact means.
+
+    Parameters
+    ----------
+    game
+        Takes coalitions × players and, for each coalition, the number of the game (from 0); gives the value of each.
+    games
+        How many games there are.
+    budget
+        Single values that may be asked for; sampling needs at least ``2 n`` for each game. With less than ``4 n - 2`` for each, the
+        intervals count the differences between games as error too: they are wider than they need be.
+
+    Raises
+    ------
+    UsageError, InvalidInput
+        As in `shapley_values`.
+    """
+    if players < 30 and games * 2**players <= budget:
+        number = np.arange(games)
+
+        def mean(coalitions: NDArray[np.bool_]) -> NDArray[np.float64]:
+            step = max(1, _CHUNK // games)
+            parts = [coalitions[start : start + step] for start in range(0, len(coalitions), step)]
+            values = [_evaluate(game, np.repeat(part, games, axis=0), np.tile(number, len(part))) for part in parts]
+            means: NDArray[np.float64] = np.concatenate(values).reshape(-1, games).mean(axis=1)
+            return means
+
+        exact = _enumerate(mean, players)
+        return replace(exact, evaluations=exact.evaluations * games)
+    if budget < games * 2 * players:
+        hint = f"Give at least {games * 2 * players}."
+        raise UsageError(f"A budget of {budget} is too small for {players} players in {games} games.", hint=hint)
+    pairs = (budget // games - 2) // (2 * (players - 1))
+    return _permutations(game, players, games, pairs, np.random.default_rng(seed))
+
+
+def _evaluate(game: Callable[..., NDArray[np.float64]], coalitions: NDArray[np.bool_], *which: NDArray[np.int64]) -> NDArray[np.float64]:
+    values = np.asarray(game(coalitions, *which), dtype=np.float64)
     if values.shape != (len(coalitions),):
         raise InvalidInput(f"The game was asked for {len(coalitions)} values and gave an array of shape {values.shape}.")
     if not np.isfinite(values).all():
@@ -115,29 +159,42 @@ def _enumerate(game: Game, players: int) -> Shapley:
     return Shapley(values, float(value[0]), float(value[-1]), None, len(value))
 
 
-def _permutations(game: Game, players: int, budget: int, generator: np.random.Generator) -> Shapley:
-    """Average the marginal contributions along random orders, each taken forwards and backwards.
+def _permutations(game: Family, players: int, games: int, pairs: int, generator: np.random.Generator) -> Shapley:
+    """Average the marginal contributions along random orders, `pairs` for each game, each taken forwards and backwards.
 
     A pair of orders costs 2 (n - 1) coalitions besides the empty and the grand one, and adds up exactly; an interaction of two players
     falls to each of them once in a pair, so that only interactions of order three and more leave an error.
     """
-    ends = _evaluate(game, np.array([[False] * players, [True] * players]))
-    pairs = (budget - 2) // (2 * (players - 1))
+    number = np.arange(games)
+    ends = _evaluate(game, np.repeat([[False] * players, [True] * players], games, axis=0), np.tile(number, 2)).reshape(2, games)
+    which = np.repeat(number, pairs)
     step = max(1, _CHUNK // (2 * (players - 1)))
-    samples = np.empty((pairs, players))
-    for start in range(0, pairs, step):
-        count = min(step, pairs - start)
-        order = generator.permuted(np.tile(np.arange(players), (count, 1)), axis=1)
-        both = np.stack([order, order[:, ::-1]], axis=1)
-        rank = np.argsort(both, axis=2)
+    samples = np.empty((games * pairs, players))
+    for start in range(0, len(which), step):
+        each = which[start : start + step]
+        order = generator.permuted(np.tile(np.arange(players), (len(each), 1)), axis=1)
+        rank = np.argsort(np.stack([order, order[:, ::-1]], axis=1), axis=2)
         chain = rank[:, :, None, :] < np.arange(1, players)[None, None, :, None]
-        value = np.empty((count, 2, players + 1))
-        value[:, :, 0], value[:, :, -1] = ends
-        value[:, :, 1:-1] = _evaluate(game, chain.reshape(-1, players)).reshape(count, 2, players - 1)
+        value = np.empty((len(each), 2, players + 1))
+        value[:, :, 0], value[:, :, -1] = ends[:, each, None]
+        asked = _evaluate(game, chain.reshape(-1, players), np.repeat(each, 2 * (players - 1)))
+        value[:, :, 1:-1] = asked.reshape(len(each), 2, players - 1)
         marginal = np.take_along_axis(np.diff(value, axis=2), rank, axis=2)
-        samples[start : start + count] = marginal.mean(axis=1)
-    errors = _student_95(pairs - 1) * samples.std(axis=0, ddof=1) / np.sqrt(pairs)
-    return Shapley(samples.mean(axis=0), float(ends[0]), float(ends[1]), errors, 2 + pairs * 2 * (players - 1))
+        samples[start : start + step] = marginal.mean(axis=1)
+    base, total = ends.mean(axis=1)
+    evaluations = 2 * games + len(which) * 2 * (players - 1)
+    return Shapley(samples.mean(axis=0), float(base), float(total), _half_widths(samples.reshape(games, pairs, players)), evaluations)
+
+
+def _half_widths(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """95 % half-widths of the mean over games × pairs × players: from the spread within games where there are several pairs in each."""
+    games, pairs, _ = samples.shape
+    if pairs > 1:
+        variance, freedom = samples.var(axis=1, ddof=1).mean(axis=0), games * (pairs - 1)
+    else:
+        variance, freedom = samples[:, 0].var(axis=0, ddof=1), games - 1
+    half: NDArray[np.float64] = _student_95(freedom) * np.sqrt(variance / (games * pairs))
+    return half
 
 
 def _student_95(freedom: int) -> float:

@@ -31,7 +31,7 @@ class Tree(Explainer):
     The players of the game are the encoded columns: where a field has several, their sum adds up but is not the value of the field as one
     player, as `exact` gives it.
 
-    Each row is checked against the model's own answer; where shap does not add up, enumeration or the kernel method takes over and the
+    Each row is checked against the model's own answer; where shap does not add up, enumeration or sampling takes over and the
     record says so.
     """
 

@@ -49,12 +49,7 @@ def mask_file(source: Path, target: Path, *, policy: MaskingPolicy, key: bytes, 
         raise UsageError(f"A masked file cannot be written as '{target.suffix or target.name}'.", hint=f"Use one of {', '.join(_WRITERS)}.")
     if target.exists() and target.resolve() == source.resolve():
         raise UsageError("The masked file would replace its source.", hint="Name another file.")
-    content = reader.read(source)
-    if isinstance(content, pa.Table):
-        data = Dataset.from_arrow(content, name=source.name)
-    else:
-        head = Dataset.from_arrow(pa.Table.from_batches([next(iter(content()))]), name=source.name)
-        data = Dataset(content, head.schema, name=source.name)
+    data = Dataset.from_arrow(reader.read(source), name=source.name)
     masked, report = mask_table(data, policy, key)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     rows = 0

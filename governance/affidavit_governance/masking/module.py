@@ -22,8 +22,7 @@ class Module:
     """The MASKING stage of one workspace.
 
     What is loaded is masked before anybody sees it. What goes into train, evaluate and explain is planned and searched again, because it
-    may come from elsewhere; columns that the lineage says were masked here are not masked twice. Rows to predict get what their model's
-    training data got.
+    may come from elsewhere; what is masked already stays as it is. Rows to predict get what their model's training data got.
     """
 
     stage = Stage.MASKING

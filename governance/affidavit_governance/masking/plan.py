@@ -26,9 +26,6 @@ PLAN_VERSION = 1
 SAMPLE_ROWS = 10_000
 """Rows from which a plan judges a column as a whole. Single cells are searched in all rows, when the plan is applied."""
 
-_ROW_STEPS = frozenset({"split", "filter", "clean", "select", "head", "take"})
-"""Lineage steps that choose rows or columns and leave the values as masking left them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -298,8 +295,7 @@ def _sample(dataset: Dataset) -> pa.Table:
 def apply(plan: MaskingPlan, dataset: Dataset, key: bytes, *, tools: Tools | None = None) -> tuple[Dataset, Report]:
     """Mask a data set; the one given is not changed.
 
-    A column that an earlier step of the data set's lineage masked with the same operator, settings and key is not masked again; its
-    cells are searched like all others. Streamed data stay streamed.
+    Masking masked data again gives them back as they are. Streamed data stay streamed.
 
     Returns
     -------
@@ -316,10 +312,9 @@ def apply(plan: MaskingPlan, dataset: Dataset, key: bytes, *, tools: Tools | Non
         A column cannot be searched.
     """
     tools = tools or Tools()
-    before = masked_before(dataset, key_digest(key))
-    work = [_Column(column, dataset.schema[column.name], before, plan, key, tools) for column in plan.columns]
+    work = [_Column(column, dataset.schema[column.name], plan, key, tools) for column in plan.columns]
     report = Report(plan.policy, counted=not dataset.streamed)
-    done = {c.plan.name: {"operator": c.plan.operator, "settings": dict(c.plan.settings)} for c in work if c.operator_name}
+    done = {c.plan.name: {"operator": c.plan.operator, "settings": dict(c.plan.settings)} for c in work if c.plan.operator}
     parameters = {"policy": plan.policy, "key": key_digest(key), "columns": done}
     if dataset.streamed:
         kinds = next(iter(dataset.batches())).schema
@@ -353,17 +348,13 @@ def _masked(work: Sequence[_Column], table: pa.Table) -> pa.Table:
 class _Column:
     """One column at work."""
 
-    def __init__(
-        self, plan: ColumnPlan, found: Field, before: Mapping[str, Any], policy: MaskingPlan, key: bytes, tools: Tools
-    ) -> None:
+    def __init__(self, plan: ColumnPlan, found: Field, policy: MaskingPlan, key: bytes, tools: Tools) -> None:
         self.plan = plan
         self._field = found
         self._key = key
-        again = before.get(plan.name) == {"operator": plan.operator, "settings": dict(plan.settings)}
         self._operator = None
         if plan.operator is not None:
             self._operator = make_operator(plan.operator, plan.settings, where=f"Masking plan, column '{plan.name}'", known=tools.operators)
-        self._again = again
         self._masker = None
         if plan.scan:
             self._masker = CellMasker(
@@ -376,12 +367,8 @@ class _Column:
             )
         self._values = 0
 
-    @property
-    def operator_name(self) -> str | None:
-        return self.plan.operator
-
     def run(self, column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-        if self._operator is not None and not self._again:
+        if self._operator is not None:
             if self.plan.operator != "keep":
                 self._values += len(column) - column.null_count
             masked = self._operator.apply(column, self._field, self._key)
@@ -410,26 +397,10 @@ class _Column:
         return {
             "operator": self.plan.operator or "spans",
             "entity": self.plan.entity,
-            "reason": "masked before" if self._again else self.plan.reason,
+            "reason": self.plan.reason,
             "cells": cells,
             "findings": dict(found),
         }
-
-
-def masked_before(dataset: Dataset, key: str) -> Mapping[str, Any]:
-    """Columns that the data set's lineage says were masked under this key and not touched since, with operator and settings.
-
-    The schema's own word is not enough: it can be set by hand.
-    """
-    touched: set[str] = set()
-    for step in reversed(dataset.lineage):
-        if step.operation == "mask" and step.parameters.get("key") == key:
-            return {name: done for name, done in step.parameters["columns"].items() if name not in touched}
-        if step.operation == "replace":
-            touched.add(str(step.parameters.get("column")))
-        elif step.operation not in _ROW_STEPS:
-            break
-    return {}
 
 
 def mask_table(

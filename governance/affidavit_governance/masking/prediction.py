@@ -18,7 +18,7 @@ from affidavit_governance.masking.cells import CARD_NUMBER_MIN, CellMasker
 from affidavit_governance.masking.columns import name_hints
 from affidavit_governance.masking.findings import PatternRecognizer
 from affidavit_governance.masking.operators import Operator
-from affidavit_governance.masking.plan import Tools, key_digest, masked_before, plan_for
+from affidavit_governance.masking.plan import Tools, plan_for
 from affidavit_governance.masking.text import COLONS
 
 FEW_ROWS = 64
@@ -64,7 +64,6 @@ class PredictionMasker:
         self.signature = signature
         self._policy = policy
         self._key = key
-        self._key_name = key_digest(key)
         self._tools = tools
         self._fields: Mapping[str, Field] = {field.name: field for field in signature.inputs}
         self._operators = self._trained_operators()
@@ -73,12 +72,12 @@ class PredictionMasker:
         )
         self._layout: _Layout | None = None
 
-    def _trained_operators(self) -> dict[str, tuple[Operator, dict[str, Any]]]:
+    def _trained_operators(self) -> dict[str, Operator]:
         inputs = self.signature.inputs
         empty = Dataset(pa.table({field.name: pa.nulls(0) for field in inputs}), inputs, name="rows")
         plan = plan_for(empty, self._policy.model_copy(update={"detect": False}), tools=self._tools, trained=inputs)
         return {
-            column.name: (self._tools.operators[column.operator](**column.settings), {"operator": column.operator, "settings": dict(column.settings)})
+            column.name: self._tools.operators[column.operator](**column.settings)
             for column in plan.columns
             if column.operator not in (None, "keep")
         }
@@ -89,7 +88,7 @@ class PredictionMasker:
         layout = self._layout
         if layout is None or not layout.arrow.equals(table.schema):
             layout = self._layout = self._look(table.schema)
-        work = self._waiting(data) if self._operators else {}
+        work = {name: operator for name, operator in self._operators.items() if name in data.schema} if self._operators else {}
         suspect = self._policy.detect and bool(layout.other or self._suspect(table, layout))
         if not work and not suspect:
             if not layout.extra:
@@ -127,11 +126,6 @@ class PredictionMasker:
         """Whether one text column of a small batch certainly holds nothing, so that no masker need be made for it."""
         quick = not self._slow and table.num_rows <= FEW_ROWS and name in layout.plain
         return quick and not _suspect_text(table.select([name]))
-
-    def _waiting(self, data: Dataset) -> dict[str, Operator]:
-        """The operators that these rows still need: rows that masking made before carry their values already."""
-        before = masked_before(data, self._key_name) if data.lineage else {}
-        return {name: operator for name, (operator, done) in self._operators.items() if name in data.schema and before.get(name) != done}
 
     def _masked(
         self, data: Dataset, table: pa.Table, layout: _Layout, work: Mapping[str, Operator]

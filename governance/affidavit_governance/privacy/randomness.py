@@ -65,15 +65,16 @@ class Randomness:
         import torch  # vectorises logarithm and cosine where numpy does not: three times as quick
 
         stream = self._keystream(purpose, step)
-        zeros, buffer = bytes(4 * 8 * BLOCK), bytearray(4 * 8 * BLOCK)
-        words = np.frombuffer(buffer, dtype="<u8").reshape(4, BLOCK)
+        block = max(1, min(count, BLOCK))
+        zeros, buffer = bytes(4 * 8 * block), bytearray(4 * 8 * block)
+        words = np.frombuffer(buffer, dtype="<u8").reshape(4, block)
         result = torch.empty(count, dtype=torch.float64)
-        for start in range(0, count, BLOCK):
+        for start in range(0, count, block):
             stream.update_into(zeros, buffer)
             # The middle of each of 2⁵³ cells: never 0, where the logarithm ends.
             uniform = torch.from_numpy((words >> np.uint64(11)).view(np.int64)).double().add_(0.5).mul_(2.0**-53)
             radius = uniform[:2].log_().mul_(-2.0).sqrt_()
             # One call's two draws sum to r (cos t + sin t) = √2 r cos(t - π/4), and with t its shift by π/4 is uniform: one cosine does.
             draws = radius.mul_(uniform[2:].mul_(2.0 * math.pi).cos_()).sum(0).div_(math.sqrt(2.0))
-            result[start : start + BLOCK] = draws[: count - start]
+            result[start : start + block] = draws[: count - start]
         return np.asarray(result.numpy())

@@ -11,6 +11,9 @@ import pyarrow as pa
 from affidavit.interfaces.dataset import DEFAULT_BATCH_ROWS, BatchStream
 from affidavit_plugins.sources.files import FileSource, damaged
 
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What a damaged file raises; the last where the damage is in a column's name."""
+
 
 class ParquetSource(FileSource):
     """Parquet files.
@@ -30,14 +33,16 @@ class ParquetSource(FileSource):
         def batches() -> Iterator[pa.RecordBatch]:
             try:
                 with pq.ParquetFile(path) as file:
+                    _check_names(file.schema_arrow)
                     yield from file.iter_batches(batch_size=DEFAULT_BATCH_ROWS)
-            except (pa.ArrowException, OSError):
+            except UNREADABLE:
                 raise damaged(path, "Parquet") from None
 
         try:
             with pq.ParquetFile(path) as file:
+                _check_names(file.schema_arrow)
                 return batches if stream else file.read()
-        except (pa.ArrowException, OSError):
+        except UNREADABLE:
             raise damaged(path, "Parquet") from None
 
 
@@ -58,7 +63,7 @@ class ArrowSource(FileSource):
             try:
                 with pa.OSFile(str(path)) as file:
                     yield from _read_ipc(file)
-            except (pa.ArrowException, OSError):
+            except UNREADABLE:
                 raise damaged(path, "Arrow") from None
 
         if stream:
@@ -67,7 +72,7 @@ class ArrowSource(FileSource):
             with pa.OSFile(str(path)) as file:
                 reader = _open_ipc(file)
                 return pa.Table.from_batches(_read_ipc(file), schema=reader.schema)
-        except (pa.ArrowException, OSError):
+        except UNREADABLE:
             raise damaged(path, "Arrow") from None
 
 
@@ -81,6 +86,7 @@ def _read_ipc(file: pa.NativeFile) -> Iterator[pa.RecordBatch]:
     """The batches of an IPC file or stream, each checked: offsets of a damaged file may point anywhere."""
     file.seek(0)
     reader = _open_ipc(file)
+    _check_names(reader.schema)
     if isinstance(reader, pa.ipc.RecordBatchFileReader):
         batches: Iterator[pa.RecordBatch] = (reader.get_batch(number) for number in range(reader.num_record_batches))
     else:
@@ -88,3 +94,9 @@ def _read_ipc(file: pa.NativeFile) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         batch.validate(full=True)
         yield batch
+
+
+def _check_names(schema: pa.Schema) -> None:
+    """Decode every column name once: Arrow does so only when a name is asked for."""
+    for name in schema.names:
+        name.encode()

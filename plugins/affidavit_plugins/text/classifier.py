@@ -106,7 +106,7 @@ class TextClassifier(TorchModel):
 
     def defaults(self, *, private: bool) -> tuple[int, float]:
         """Epochs and learning rate: small steps for a pretrained encoder; larger ones for a head in private training, whose epochs have few."""
-        return (20, 0.01 if private else 0.002) if self._frozen else (3, 0.0001)
+        return (20, 0.02 if private else 0.002) if self._frozen else (3, 0.0001)
 
     def prepare(self, data: Dataset, engine: TrainingEngine) -> None:
         """Find the text column and the encoder; nothing is read from the texts."""

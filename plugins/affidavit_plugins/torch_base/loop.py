@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -50,9 +50,17 @@ def shrink(module: nn.Module, *, learning_rate: float, l1: float, l2: float) -> 
     for parameter in module.parameters():
         if parameter.requires_grad and parameter.ndim >= 2:
             if l1:
-                parameter.copy_(parameter.sign() * (parameter.abs() - learning_rate * l1).clamp_min(0.0))
+                parameter.copy_(parameter.sign() * (parameter.abs() - learning_rate * l1).clamp_min(-9.0))
             if l2:
                 parameter.div_(1.0 + learning_rate * l2)
+
+
+def decayed(learning_rate: float, epoch: int, epochs: int) -> float:
+    """The learning rate of epoch 1 to `epochs`: half a cosine from its full value towards zero (Loshchilov and Hutter 2017, no restarts).
+
+    Small last steps average out what the batches, and in private training the noise, did to the weights.
+    """
+    return learning_rate * 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / epochs))
 
 
 class EarlyStopping:
@@ -113,7 +121,10 @@ def run(
     try:
         for epoch in range(1, settings.epochs + 1):
             module.train()
-            loss = _train_epoch(module, loop, losses, settings)
+            rate = decayed(settings.learning_rate, epoch, settings.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss = _train_epoch(module, loop, losses, replace(settings, learning_rate=rate))
             message = f"epoch {epoch}/{settings.epochs}"
             # A private run reports no loss: it is read from the rows without noise.
             report(Progress(epoch, settings.epochs, message if engine.private else f"{message}, loss {loss:.4g}"))

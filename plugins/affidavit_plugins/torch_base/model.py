@@ -47,7 +47,7 @@ class TorchParams(BaseModel):
     batch_size
         Rows in a step; in private training the expected number. None chooses 256 in private training, else an eighth of the rows, at most 64.
     learning_rate
-        Step size. None chooses, as for epochs.
+        Step size of the first epoch; it falls by half a cosine. None chooses, as for epochs.
     optimizer
         ``"sgd"``, ``"momentum"`` (SGD with momentum 0.9) or ``"adam"``.
     l1, l2

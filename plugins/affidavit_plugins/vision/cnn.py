@@ -34,7 +34,7 @@ class CNNParams(TorchParams):
         Share of these units left out in each training step.
     """
 
-    channels: tuple[Annotated[int, Param(ge=4, le=1024, multiple_of=4)], ...] = Param(default=(16, 32), min_length=1, max_length=6)
+    channels: tuple[Annotated[int, Param(ge=4, le=1024, multiple_of=4)], ...] = Param(default=(16, 32, 64), min_length=1, max_length=6)
     hidden: Annotated[int, Param(ge=1, le=4096)] = 64
     dropout: Annotated[float, Param(ge=0, lt=1)] = 0.0
 
@@ -88,7 +88,7 @@ class CNN(TorchModel):
 
     def defaults(self, *, private: bool) -> tuple[int, float]:
         """Epochs and learning rate; private epochs have fewer, larger steps, whose noise asks for more of them."""
-        return (20, 0.01) if private else (12, 0.004)
+        return (20, 0.015) if private else (12, 0.004)
 
     def write_encoding(self, files: ArtifactWriter) -> None:
         """Write the image column's layout."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from affidavit.interfaces.governance import Actor
 from affidavit.policy import ApprovalRule
 from affidavit_governance.access.approvals import tally
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def person(name: str, *roles: str) -> Actor:

@@ -300,6 +300,11 @@ def test_signed_nonsense_is_refused(forger: Forger, tmp_path: Path, name: str, d
     refused(forger, tmp_path, ".", **{name: data})
 
 
+def test_signed_evidence_that_the_ledger_does_not_hold_is_refused(forger: Forger, tmp_path: Path) -> None:
+    other = forger.sign({**forger.statements[0][1], "subject": [{"name": "other", "digest": {"sha256": "00" * 32}}]})
+    refused(forger, tmp_path, r"evidence/000000\.json is not what the ledger recorded", **{evidence_name(0): other})
+
+
 def test_an_earlier_checkpoint_of_a_ledger_with_another_past_is_refused(forger: Forger, tmp_path: Path) -> None:
     other = forger.note(2, Tree([leaf_hash(b"x"), leaf_hash(b"y")]).root())
     proof = canonical_json({"checkpoints/000002": ["00" * 32, "11" * 32]})

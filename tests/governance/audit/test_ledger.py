@@ -303,6 +303,31 @@ def test_each_published_file_that_is_changed_or_lost_is_refused_naming_it(opened
     assert len(open_ledger(workspace.store, workspace.keyring)) == 260
 
 
+def test_published_entries_and_hashes_that_were_changed_together_do_not_fit_the_checkpoint(opened: Opener, tmp_path: Path) -> None:
+    from affidavit_governance.audit.tiles import decode_entries, encode_entries
+
+    workspace = opened()
+    add_plugins(workspace, 3)
+    files = workspace.store.files
+    entries = decode_entries(files.read("ledger/tile/entries/000.p/3"), "it")
+    entries[1] = entries[0]
+    files.write("ledger/tile/entries/000.p/3", encode_entries(entries))
+    files.write("ledger/tile/0/000.p/3", b"".join(map(leaf_hash, entries)))
+    with pytest.raises(IntegrityError, match="ledger/checkpoint signs another root"):
+        verify_bundle(tmp_path / "ws", workspace.keyring.verifier_key)
+
+
+def test_an_entry_that_was_changed_before_it_was_published_is_refused(opened: Opener) -> None:
+    workspace = opened()
+    add_plugins(workspace, 2)
+    workspace.ledger._publish = lambda: None
+    add_plugins(workspace, 2)
+    workspace.ledger.close()
+    change_leaf(workspace, 3, 30)
+    with pytest.raises(IntegrityError, match="do not lead to the signed root"):
+        open_ledger(workspace.store, workspace.keyring)
+
+
 def test_the_checkpoint_in_the_table_is_checked_too(opened: Opener) -> None:
     workspace = opened()
     add_plugins(workspace, 2)
@@ -440,6 +465,8 @@ def test_an_append_neither_rehashes_nor_rewrites_the_ledger(opened: Opener, monk
     add_plugins(workspace)
     assert len(hashed) < 32
     assert written == ["ledger/tile/entries/000.p/132", "ledger/tile/0/000.p/132", "ledger/checkpoint"]
+    publish()
+    assert len(written) == 3, "there was nothing new to publish"
 
 
 def test_the_tree_in_memory_is_the_tree_of_the_table(opened: Opener) -> None:

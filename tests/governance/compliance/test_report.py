@@ -223,7 +223,7 @@ def test_an_empty_ledger_gives_a_page_that_says_so():
 def test_missing_figures_and_failures_are_shown_as_such():
     metrics = {"roc_auc": {"value": "NaN", "low": None, "high": None}}
     group = {"count": 4, "small": True, "selection_rate": {"value": 0.5, "low": 0.1, "high": 0.9}, "true_positive_rate": None}
-    fairness = {"sex": {"favourable": "good", "groups": {ATTACK: group}, "gaps": {"impact_ratio": None}, "small_groups": [ATTACK]}}
+    fairness = {ATTACK: {"favourable": "good", "groups": {ATTACK: group}, "gaps": {"impact_ratio": None}, "small_groups": [ATTACK]}}
     evaluation = {"rows": 4, "data": ATTACK, "metrics": metrics, "curves": {}, "fairness": fairness}
     trained = entry(1, "train", {"details": {"type": "m", "rows": 7}}, {"model:m": "c" * 64})
     measured = entry(2, "evaluate", {"details": {"evaluation": evaluation}, "inputs": {"model:m": "c" * 64}})

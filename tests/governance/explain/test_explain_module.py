@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import affidavit as af
-from affidavit.errors import PluginError, Refused, UsageError
+from affidavit.errors import MissingExtra, PluginError, Refused, UsageError
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.governance import Stage
 from affidavit_governance.explain.module import Module
@@ -66,7 +66,7 @@ def test_unknown_and_unfit_methods_are_refused_with_what_there_is(tmp_path):
         model, data = trained(workspace)
         with pytest.raises(UsageError, match=r"no explainer 'linaer'.* 'linear'"):
             workspace.explain(model, data.head(2), method="linaer")
-        with pytest.raises(UsageError, match="'tree' does not fit this tabular.logistic"):
+        with pytest.raises(UsageError, match=r"'tree' does not fit this tabular\.logistic"):
             workspace.explain(model, data.head(2), method="tree")
         assert outcome(workspace)["status"] == "failed"
 
@@ -142,6 +142,16 @@ def test_without_each_prediction_there_is_no_wrapper_around_predict(tmp_path):
     with opened(tmp_path / "other", each_prediction=True) as workspace:
         stages = [getattr(impl.plugin, "stage", None) for impl in workspace.plugins.hook.affidavit_predict.get_hookimpls()]
         assert Stage.EXPLAIN in stages
+
+
+def test_a_missing_library_is_named_with_the_line_that_installs_it(tmp_path, monkeypatch):
+    with opened(tmp_path) as workspace:
+        model, data = trained(workspace)
+        monkeypatch.setitem(sys.modules, "shap", None)
+        monkeypatch.delitem(sys.modules, "affidavit_governance.explain.kernel", raising=False)
+        workspace.registry._loaded.pop(("explainer", "kernel"), None)
+        with pytest.raises(MissingExtra, match=r"'shap'.*affidavit\[explain\]"):
+            workspace.explain(model, data.head(1), method="kernel")
 
 
 def test_the_module_needs_neither_shap_nor_lime_until_it_is_used():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affidavit.errors import InvalidInput, UsageError
-from affidavit_governance.explain import estimate_shapley, shapley_values
+from affidavit_governance.explain import estimate_mean_shapley, estimate_shapley, shapley_values
 
 
 def by_definition(game, players):
@@ -98,6 +98,40 @@ def test_intervals_cover_about_95_percent():
     runs = [estimate_shapley(game, 8, budget=200, seed=seed) for seed in range(200)]
     covered = np.mean([abs(run.values - truth) <= run.errors for run in runs])
     assert 0.92 <= covered <= 0.98
+
+
+def family(games, players, order=None):
+    """Several random games at once, and their mean."""
+    each = [random_game(players, seed, order) for seed in range(games)]
+
+    def play(coalitions, which):
+        return np.choose(which, [game(coalitions) for game in each])
+
+    return play, lambda coalitions: np.mean([game(coalitions) for game in each], axis=0)
+
+
+@pytest.mark.parametrize("budget", [5 * 14, 5 * 14 * 3, 5 * 2**7])
+def test_values_of_a_mean_of_games_add_up_and_are_exact_below_order_three(budget):
+    play, mean = family(5, 7, order=2)
+    estimate = estimate_mean_shapley(play, 7, 5, budget)
+    np.testing.assert_allclose(estimate.values, shapley_values(mean, 7), atol=1e-10)
+    assert estimate.base + estimate.values.sum() == pytest.approx(estimate.total, abs=1e-10)
+    assert estimate.evaluations <= budget and (estimate.errors is None) == (budget == 5 * 2**7)
+
+
+def test_intervals_of_a_mean_of_games_cover_and_with_one_pair_each_they_are_wider():
+    play, mean = family(12, 8)
+    truth = shapley_values(mean, 8)
+    for pairs, least, most in ((3, 0.92, 0.98), (1, 0.95, 1.0)):
+        runs = [estimate_mean_shapley(play, 8, 12, 12 * (2 + 14 * pairs), seed=seed) for seed in range(200)]
+        assert runs[0].evaluations == 12 * (2 + 14 * pairs)
+        covered = np.mean([abs(run.values - truth) <= run.errors for run in runs])
+        assert least <= covered <= most
+
+
+def test_a_budget_below_one_pair_for_each_game_is_refused():
+    with pytest.raises(UsageError, match="at least 192"):
+        estimate_mean_shapley(family(12, 8)[0], 8, 12, 191)
 
 
 def test_same_seed_same_values_and_the_global_generator_is_left_alone():

@@ -189,11 +189,14 @@ def test_one_record_moves_a_step_by_at_most_the_clipping_bound() -> None:
 
 def test_the_divisor_and_the_rate_come_from_the_declared_records_not_from_the_rows() -> None:
     inputs, labels = data(rows=60)
-    engine = make_engine(PrivacyPolicy(epsilon=0.5, delta=1e-3, records=100))
-    loop = train(engine, mlp(), inputs, labels, epochs=1, batch_size=20)
+    engine = make_engine(PrivacyPolicy(epsilon=0.5, delta=1e-3, records=100), Silent(KEY))
+    module, reference = mlp(), mlp()
+    loop = train(engine, module, inputs, labels, epochs=1, batch_size=20)
     statement = engine.statement()
     assert (statement["sampling_rate"], statement["expected_batch_size"], statement["records"], loop.planned) == (0.2, 20, 100, 5)
     assert "number of records as declared in the policy" in statement["assumed_public"]
+    brute_force(reference, inputs, labels, [Randomness(KEY).sample(step + 1, 60, 0.2) for step in range(5)], lr=0.5, expected=20)
+    torch.testing.assert_close(module[0].weight, reference[0].weight, atol=1e-5, rtol=1e-4)
 
 
 def test_a_batch_larger_than_the_records_is_all_of_them() -> None:
@@ -457,9 +460,10 @@ def test_an_abandoned_step_leaves_nothing_behind() -> None:
         calls = iter(range(100))
 
         def failing(indices: np.ndarray, calls: Any = calls, losses: Any = losses) -> torch.Tensor:
+            values = losses(indices)
             if next(calls) == 1:
                 raise RuntimeError("out of memory")
-            return losses(indices)
+            return values
 
         loop, _ = begin(make_engine(source=Silent(KEY)), module, epochs=1)
         loop._part = 5

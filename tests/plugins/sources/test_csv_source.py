@@ -125,6 +125,8 @@ def test_the_byte_is_counted_across_blocks(tmp_path: Path, monkeypatch: pytest.M
     assert read(write(tmp_path, content)).num_rows == 20
     broken = content.encode() + b"z\xff,1\n"
     assert f"byte {len(content.encode()) + 1} cannot" in refused(write(tmp_path, broken))
+    split = "a,b\nxx€".encode() + b"\xff,1\n"  # the first block of seven bytes ends inside the euro sign
+    assert "byte 9 cannot" in refused(write(tmp_path, split))
     cut = content.encode() + b"z,\xe2\x82"
     assert "cannot be decoded" in refused(write(tmp_path, cut))
 

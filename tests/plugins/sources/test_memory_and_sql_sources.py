@@ -214,6 +214,17 @@ def test_postgresql_cannot_be_changed(postgres: str, statement: str) -> None:
     assert SqlSource().read(postgres, query="select count(*) as n from source_test").to_pydict() == {"n": [100]}
 
 
+def test_a_query_cannot_move_a_sequence_which_no_rollback_would_undo(postgres: str) -> None:
+    engine = sa.create_engine(postgres)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create sequence if not exists source_sequence")
+    assert "ReadOnlySqlTransaction" in refused(InvalidInput, postgres, query="select nextval('source_sequence') as n")
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("select is_called from source_sequence").scalar() is False
+        connection.exec_driver_sql("drop sequence source_sequence")
+    engine.dispose()
+
+
 def test_per_cents_and_casts_reach_postgresql_as_they_are(postgres: str) -> None:
     assert SqlSource().read(postgres, query="select '%s :a'::text as s, 7 % 4 as n").to_pydict() == {"s": ["%s :a"], "n": [3]}
 

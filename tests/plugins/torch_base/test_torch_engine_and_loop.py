@@ -13,7 +13,7 @@ from torch import nn
 
 from affidavit.errors import InvalidInput
 from affidavit_plugins.torch_base.engine import PlainEngine
-from affidavit_plugins.torch_base.loop import EarlyStopping, LoopSettings, make_optimizer, run, shrink
+from affidavit_plugins.torch_base.loop import EarlyStopping, LoopSettings, decayed, make_optimizer, run, shrink
 from affidavit_plugins.torch_base.seeding import seeded
 
 
@@ -82,11 +82,11 @@ def test_shrink_is_the_minimum_of_its_proximal_problem(weight, l1, l2, rate):
         module.weight.fill_(weight)
         module.bias.fill_(1.0)
     shrink(module, learning_rate=rate, l1=l1, l2=l2)
-    found = float(module.weight)
+    found = module.weight.item()
     grid = np.linspace(-3.5, 3.5, 7001)
     objective = (grid - np.float32(weight)) ** 2 / 2 + rate * (l1 * abs(grid) + l2 * grid**2 / 2)
     assert found == pytest.approx(grid[objective.argmin()], abs=2e-3)
-    assert float(module.bias) == 1.0
+    assert module.bias.item() == 1.0
 
 
 def test_shrink_leaves_frozen_weights_alone():
@@ -119,7 +119,7 @@ def test_early_stopping_counts_only_epochs_without_a_lower_loss_and_restores_the
         answers.append(stopping.should_stop(loss))
     stopping.restore_best()
     assert answers == [False, False, False, False, False, True]
-    assert float(module.weight) == 3.0
+    assert module.weight.item() == 3.0
 
 
 class Recorder:
@@ -152,6 +152,21 @@ def test_empty_batches_reach_the_engine_and_the_mean_loss_leaves_them_out():
     assert engine.closed == 1
     assert [(p.done, p.total, p.message) for p in seen] == [(1, 2, "epoch 1/2, loss 2"), (2, 2, "epoch 2/2, loss 2")]
     assert not module.training
+
+
+def test_the_learning_rate_falls_by_half_a_cosine_and_reaches_the_engines_optimizer():
+    assert [decayed(0.4, epoch, 4) for epoch in (1, 2, 3, 4)] == pytest.approx([0.4, 0.2 + 0.2 * 0.5**0.5, 0.2, 0.2 - 0.2 * 0.5**0.5])
+    rates = []
+
+    class Watching(PlainEngine):
+        def begin(self, module, optimizer, **rest):
+            optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
+            return super().begin(module, optimizer, **rest)
+
+    module = nn.Linear(1, 1)
+    arguments = {"rows": 3, "settings": settings(epochs=4, learning_rate=0.4), "engine": Watching(), "seed": 0, "report": lambda progress: None}
+    run(module, lambda i: module(torch.ones(len(i), 1))[:, 0], **arguments)
+    assert rates == pytest.approx([decayed(0.4, epoch, 4) for epoch in (1, 2, 3, 4)])
 
 
 def test_a_private_run_reports_no_loss():

@@ -253,7 +253,7 @@ def test_the_default_batch_of_private_training_does_not_depend_on_the_rows():
 
 
 def test_l1_makes_exact_zeros_and_l2_smaller_weights():
-    plain, sparse, small = (Tiny(epochs=40, learning_rate=0.05, **p).fit(dataset(b=np.zeros(200))) for p in ({}, {"l1": 0.05}, {"l2": 0.5}))
+    plain, sparse, small = (Tiny(epochs=40, learning_rate=0.05, **p).fit(dataset(b=np.zeros(200))) for p in ({}, {"l1": 0.1}, {"l2": 0.5}))
     columns = [model.module[1].weight for model in (plain, sparse, small)]
     assert bool((columns[0][:, 1] != 0).all())
     assert bool((columns[1][:, 1] == 0).all())
