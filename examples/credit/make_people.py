@@ -12,9 +12,12 @@ from __future__ import annotations
 import csv
 import random
 import sys
+from pathlib import Path
 
-GIVEN = ["Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hannes", "Ida", "Jonas", "Karla", "Leon", "Mia", "Nils", "Ole", "Paula", "Quirin", "Rosa", "Simon", "Thea", "Uwe", "Vera", "Willi", "Yara"]
-FAMILY = ["Adler", "Bauer", "Conrad", "Dietz", "Ebert", "Fuchs", "Graf", "Huber", "Igel", "Jansen", "Krause", "Lang", "Moser", "Neumann", "Otto", "Peters", "Roth", "Sommer", "Thiel", "Urban", "Vogt", "Wolf"]
+GIVEN = ["Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hannes", "Ida", "Jonas", "Karla", "Leon", "Mia", "Nils", "Ole", "Paula"]
+GIVEN += ["Quirin", "Rosa", "Simon", "Thea", "Uwe", "Vera", "Willi", "Yara"]
+FAMILY = ["Adler", "Bauer", "Conrad", "Dietz", "Ebert", "Fuchs", "Graf", "Huber", "Igel", "Jansen", "Krause", "Lang", "Moser", "Neumann"]
+FAMILY += ["Otto", "Peters", "Roth", "Sommer", "Thiel", "Urban", "Vogt", "Wolf"]
 
 
 def iban(account: int) -> str:
@@ -39,10 +42,10 @@ def person(number: int, source: random.Random) -> dict[str, str]:
 def main(published: str, target: str) -> None:
     """Read the published rows and write them with people in front."""
     source = random.Random(20240501)
-    with open(published, newline="", encoding="utf-8") as file:
+    with Path(published).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     people = [person(number, source) for number in range(len(rows))]
-    with open(target, "w", newline="", encoding="utf-8") as file:
+    with Path(target).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*people[0], *rows[0]], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**who, **row} for who, row in zip(people, rows, strict=True))

@@ -195,7 +195,10 @@ def mask(
     if as_json:
         _print_json(report)
         return
-    rows = [[name, entry.get("entity") or "", entry.get("operator") or "found cells only", entry.get("cells", "")] for name, entry in report["columns"].items()]
+    rows = [
+        [name, entry.get("entity") or "", entry.get("operator") or "found cells only", entry.get("cells", "")]
+        for name, entry in report["columns"].items()
+    ]
     _table(f"{report['rows']} rows written to {target}", ["column", "entity", "operator", "cells masked"], rows)
 
 

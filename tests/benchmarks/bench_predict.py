@@ -35,7 +35,9 @@ def main() -> None:
         os.environ["AFFIDAVIT_HOME"] = folder
         with Workspace(Path(folder) / "ws", policy=POLICY, actor="bench") as workspace:
             data = workspace.load(CREDIT, target="credit_risk", fields=PEOPLE)
-            print(f"{'model':<20} {'raw µs':>9} {'governed µs':>12} {'added µs':>9} {'ratio':>6}   (median of {ROUNDS} rounds of {CALLS} one-row calls)")
+            print(
+                f"{'model':<20} {'raw µs':>9} {'governed µs':>12} {'added µs':>9} {'ratio':>6}   (median of {ROUNDS} rounds of {CALLS} one-row calls)"
+            )
             for kind in ("tabular.logistic", "tabular.forest"):
                 measure(workspace, kind, data)
 

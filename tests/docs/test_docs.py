@@ -21,7 +21,9 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     """Key paths of a pydantic model's sections; open mappings and lists end a path."""
     found = []
     for name, field in model.model_fields.items():
-        inner: Any = next((a for a in [field.annotation, *getattr(field.annotation, "__args__", ())] if isinstance(a, type) and issubclass(a, BaseModel)), None)
+        inner: Any = next(
+            (a for a in [field.annotation, *getattr(field.annotation, "__args__", ())] if isinstance(a, type) and issubclass(a, BaseModel)), None
+        )
         deeper = inner is not None and inner.__name__.endswith("Policy")
         found += keys(inner, f"{prefix}{name}.") if deeper else [f"{prefix}{name}"]
     return found

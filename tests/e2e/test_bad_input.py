@@ -137,7 +137,9 @@ def test_missing_extra_names_the_pip_line(home: Path) -> None:
 
 def test_wrong_passphrase_changes_nothing(tmp_path: Path) -> None:
     Workspace(tmp_path / "ws", passphrase="right", actor="a").close()
-    before = {path: path.read_bytes() for path in (tmp_path / "ws").rglob("*") if path.is_file() and "-wal" not in path.name and "-shm" not in path.name}
+    before = {
+        path: path.read_bytes() for path in (tmp_path / "ws").rglob("*") if path.is_file() and "-wal" not in path.name and "-shm" not in path.name
+    }
     with pytest.raises(AffidavitError, match="passphrase"):
         Workspace(tmp_path / "ws", passphrase="wrong", actor="a")
     assert {path: path.read_bytes() for path in before} == before

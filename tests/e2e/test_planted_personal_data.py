@@ -65,7 +65,9 @@ def table(rows: int = 40) -> pa.Table:
     columns |= {
         f"one_cell_{number}": pa.array([value if row == 3 else f"level {row % 3}" for row in range(rows)]) for number, value in enumerate(PLANTED)
     }
-    columns |= {f"sentence_{number}": [f"Row {row}: please write to {value}, thank you." for row in range(rows)] for number, value in enumerate(PLANTED)}
+    columns |= {
+        f"sentence_{number}": [f"Row {row}: please write to {value}, thank you." for row in range(rows)] for number, value in enumerate(PLANTED)
+    }
     columns["dictionary"] = pa.array([PLANTED[row % 2] for row in range(rows)]).dictionary_encode()
     columns["number"] = pa.array([CARD_AS_NUMBER] * rows, type=pa.int64())
     columns["amount"] = [float(row) for row in range(rows)]

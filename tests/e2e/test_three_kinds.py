@@ -56,7 +56,9 @@ def made_images() -> Kind:
     source = np.random.default_rng(2)
     pixels = source.integers(0, 60, size=(120, 12, 12)).astype(np.uint8)
     pixels[::2, :6] += 150
-    return Kind(images(pixels, ["top" if n % 2 == 0 else "none" for n in range(120)]), "digit", "vision.cnn", {"channels": [4], "hidden": 8, "epochs": 2})
+    return Kind(
+        images(pixels, ["top" if n % 2 == 0 else "none" for n in range(120)]), "digit", "vision.cnn", {"channels": [4], "hidden": 8, "epochs": 2}
+    )
 
 
 def made_texts() -> Kind:

@@ -54,12 +54,16 @@ def test_a_bundle_verifies_on_a_core_install(core_install: Path, tmp_path: Path,
     listing = subprocess.run([str(core_install / "bin/pip"), "list"], capture_output=True, text=True, check=True, env=clean).stdout
     assert "torch" not in listing
     assert "scikit-learn" not in listing
-    good = subprocess.run([str(core_install / "bin/affidavit"), "verify", str(bundle), "--key", key], capture_output=True, text=True, check=False, env=clean)
+    good = subprocess.run(
+        [str(core_install / "bin/affidavit"), "verify", str(bundle), "--key", key], capture_output=True, text=True, check=False, env=clean
+    )
     assert good.returncode == 0, good.stdout + good.stderr
     content = bytearray(bundle.read_bytes())
     content[len(content) // 2] ^= 1
     bundle.write_bytes(bytes(content))
-    bad = subprocess.run([str(core_install / "bin/affidavit"), "verify", str(bundle), "--key", key], capture_output=True, text=True, check=False, env=clean)
+    bad = subprocess.run(
+        [str(core_install / "bin/affidavit"), "verify", str(bundle), "--key", key], capture_output=True, text=True, check=False, env=clean
+    )
     assert bad.returncode == 1
     assert "Traceback" not in bad.stderr
 
@@ -68,7 +72,9 @@ def test_the_core_install_says_which_extra_a_model_type_needs(core_install: Path
     (tmp_path / "data.csv").write_text("x,y\n" + "1,a\n2,b\n" * 20)
     (tmp_path / "p.yaml").write_text("name: t\ndataset: {source: data.csv, target: y}\nmodel: {type: tabular.forest}\n")
     clean = {"PATH": str(core_install / "bin"), "HOME": str(tmp_path)}
-    done = subprocess.run([str(core_install / "bin/affidavit"), "run", str(tmp_path / "p.yaml")], capture_output=True, text=True, check=False, env=clean)
+    done = subprocess.run(
+        [str(core_install / "bin/affidavit"), "run", str(tmp_path / "p.yaml")], capture_output=True, text=True, check=False, env=clean
+    )
     assert done.returncode == 1
     assert "pip install 'affidavit[tabular]'" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

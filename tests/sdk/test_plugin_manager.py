@@ -175,7 +175,9 @@ class CoreOfTest:
 class Governed:
     """A manager with the core and six governance modules from distributions on the path."""
 
-    def __init__(self, install: Install, answer: Callable[[], object] = lambda: 1, bodies: dict[str, str] | None = None, extra_plugin: str = "") -> None:
+    def __init__(
+        self, install: Install, answer: Callable[[], object] = lambda: 1, bodies: dict[str, str] | None = None, extra_plugin: str = ""
+    ) -> None:
         for number, stage in enumerate(Stage):
             install(f"gov{number}", governance_code(stage.name, (bodies or {}).get(stage.name, "")), group=GOVERNANCE_GROUP, attribute="Module")
         if extra_plugin:

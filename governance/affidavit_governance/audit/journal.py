@@ -135,9 +135,7 @@ class Journal:
             if self._descriptor < 0:
                 self._begin()
             counter = self._counter + 1
-            body = (
-                f"{counter} {time.time_ns()} {call_id} {model_digest} {_quote(version)} {status} {rows} {input_digest} {output_digest}"
-            )
+            body = f"{counter} {time.time_ns()} {call_id} {model_digest} {_quote(version)} {status} {rows} {input_digest} {output_digest}"
             chain = self._next(self._chain, body)
             self._write(f"{body} {chain}\n".encode("ascii"))
             self._counter, self._chain = counter, chain

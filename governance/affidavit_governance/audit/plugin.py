@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from affidavit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from affidavit.plugins import Registry
+    from affidavit.plugins import RegistryWriter
 
 
 @hookimpl
-def affidavit_register(registry: Registry) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     """Add the services ``ledger``, ``bundle`` and ``verify``."""
     registry.add("service", "ledger", "affidavit_governance.audit.ledger:open_ledger")
     registry.add("service", "bundle", "affidavit_governance.audit.bundle:write_bundle")

@@ -89,4 +89,3 @@ def read_stored_segment(store: Store, keyring: Keyring, digest: str) -> bytes | 
         return None
     data: bytes = keyring.open(sealed, purpose="journal", name=digest)
     return data
-

@@ -84,9 +84,7 @@ def read_story(statements: Sequence[tuple[str, Mapping[str, Any]]], workspace: s
     return story
 
 
-def _read_phase(
-    story: Story, intents: dict[str, str], ended: set[str], index: int, kind: str, content: Mapping[str, Any], what: str
-) -> None:
+def _read_phase(story: Story, intents: dict[str, str], ended: set[str], index: int, kind: str, content: Mapping[str, Any], what: str) -> None:
     predicate = content["predicate"]
     call, phase, status = predicate.get("call"), predicate["phase"], predicate.get("status")
     if not isinstance(call, str) or phase not in ("intent", "outcome"):

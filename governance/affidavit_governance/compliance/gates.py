@@ -5,6 +5,7 @@ The gates read the ledger, not the database: a figure counts when signed evidenc
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Generator, Mapping
 from typing import Any
@@ -155,17 +156,16 @@ def _hold(gate: Gate, metric: Mapping[str, Any], line: str, version: str) -> dic
     """Check one gate. A missing interval end or figure fails: what was not measured does not pass."""
     measured = metric.get({"value": "value", "lower": "low", "upper": "high"}[gate.bound])
     end = {"value": "", "lower": "lower end of the 95 % interval of ", "upper": "upper end of the 95 % interval of "}[gate.bound]
-    for bound, sign, fails in (
-        (gate.min, "at least", measured is None or (gate.min is not None and measured < gate.min)),
-        (gate.max, "at most", measured is None or (gate.max is not None and measured > gate.max)),
-    ):
-        if bound is not None and fails:
-            raise Refused(
-                f"{version}: the {end}{gate.metric} is {'not measured' if measured is None else f'{measured:.4g}'}, and the policy asks for {sign} {bound:g}.",
-                by="policy",
-                line=line,
-                measured=measured,
-                bound=bound,
-                satisfy="Improve the model, or measure it on more rows for a narrower interval.",
-            )
+    for bound, sign, holds in ((gate.min, "at least", operator.ge), (gate.max, "at most", operator.le)):
+        if bound is None or (measured is not None and holds(measured, bound)):
+            continue
+        figure = "not measured" if measured is None else f"{measured:.4g}"
+        raise Refused(
+            f"{version}: the {end}{gate.metric} is {figure}, and the policy asks for {sign} {bound:g}.",
+            by="policy",
+            line=line,
+            measured=measured,
+            bound=bound,
+            satisfy="Improve the model, or measure it on more rows for a narrower interval.",
+        )
     return {"line": line, "metric": gate.metric, "measured": measured, "min": gate.min, "max": gate.max}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from affidavit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from affidavit.plugins import RegistryWriter
 
 _HOME = "affidavit_governance.explain"
 
 
 @hookimpl
-def affidavit_register(registry: Any) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     """Add the explainers by name."""
     registry.add("explainer", "linear", f"{_HOME}.linear:Linear")
     registry.add("explainer", "tree", f"{_HOME}.tree:Tree", extra="explain")

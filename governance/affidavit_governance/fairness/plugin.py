@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from affidavit.hookspecs import hookimpl
 
+if TYPE_CHECKING:
+    from affidavit.plugins import RegistryWriter
+
 
 @hookimpl
-def affidavit_register(registry: Any) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     """Add the service that evaluation asks for group figures."""
     registry.add("service", "fairness", "affidavit_governance.fairness:assess")

@@ -136,9 +136,7 @@ class CellMasker:
         return pc.replace_with_mask(array, suspect, replaced)
 
     def _mask_values(self, values: list[str]) -> dict[str, str]:
-        masked, findings = mask_values(
-            values, threshold=self._threshold, recognizers=self._recognizers, hints=self._hints, keep=self._keep
-        )
+        masked, findings = mask_values(values, threshold=self._threshold, recognizers=self._recognizers, hints=self._hints, keep=self._keep)
         for each in findings:
             self.entities.update(finding.entity for finding in each)
         return {before: after for before, after, each in zip(values, masked, findings, strict=True) if each}

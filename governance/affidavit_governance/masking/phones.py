@@ -72,9 +72,7 @@ class Phone(PatternRecognizer):
         if score:
             supported = hinted or near(self._words, text, start, end)
             opening = start - 1 if text[start - 1 : start] == "(" and ")" in text[start:end] else start
-            yield Finding(
-                self.entity, opening, end, min(0.95, score + CONTEXT_BONUS * supported), evidence + (", words nearby" if supported else "")
-            )
+            yield Finding(self.entity, opening, end, min(0.95, score + CONTEXT_BONUS * supported), evidence + (", words nearby" if supported else ""))
             return
         # Several numbers in a row: of these only forms that nothing else has.
         at = 0

@@ -403,9 +403,7 @@ class _Column:
         }
 
 
-def mask_table(
-    dataset: Dataset, policy: MaskingPolicy, key: bytes, *, tools: Tools | None = None
-) -> tuple[Dataset, Report]:
+def mask_table(dataset: Dataset, policy: MaskingPolicy, key: bytes, *, tools: Tools | None = None) -> tuple[Dataset, Report]:
     """Mask a data set under a policy, outside a workspace.
 
     Parameters

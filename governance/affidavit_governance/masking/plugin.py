@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from affidavit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from affidavit.plugins import RegistryWriter
 
 _HOME = "affidavit_governance.masking"
 
 
 @hookimpl
-def affidavit_register(registry: Any) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     """Add the bundled recognizers and operators, and the services ``masking``, ``mask_file``, ``scan`` and ``scan_text``."""
     for entity, path in {
         "EMAIL_ADDRESS": "patterns:Email",

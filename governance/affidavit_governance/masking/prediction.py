@@ -77,9 +77,7 @@ class PredictionMasker:
         empty = Dataset(pa.table({field.name: pa.nulls(0) for field in inputs}), inputs, name="rows")
         plan = plan_for(empty, self._policy.model_copy(update={"detect": False}), tools=self._tools, trained=inputs)
         return {
-            column.name: self._tools.operators[column.operator](**column.settings)
-            for column in plan.columns
-            if column.operator not in (None, "keep")
+            column.name: self._tools.operators[column.operator](**column.settings) for column in plan.columns if column.operator not in (None, "keep")
         }
 
     def mask(self, data: Dataset) -> tuple[Dataset, dict[str, dict[str, Any]]]:
@@ -127,9 +125,7 @@ class PredictionMasker:
         quick = not self._slow and table.num_rows <= FEW_ROWS and name in layout.plain
         return quick and not _suspect_text(table.select([name]))
 
-    def _masked(
-        self, data: Dataset, table: pa.Table, layout: _Layout, work: Mapping[str, Operator]
-    ) -> tuple[Dataset, dict[str, dict[str, Any]]]:
+    def _masked(self, data: Dataset, table: pa.Table, layout: _Layout, work: Mapping[str, Operator]) -> tuple[Dataset, dict[str, dict[str, Any]]]:
         columns, fields, report = [], [], {}
         keep = frozenset(entity for entity, operator in self._policy.entities.items() if operator.name == "keep")
         searched = {*layout.plain, *layout.numbers, *layout.other} if self._policy.detect else set()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from affidavit.hookspecs import hookimpl
 
+if TYPE_CHECKING:
+    from affidavit.plugins import RegistryWriter
+
 
 @hookimpl
-def affidavit_register(registry: Any) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     registry.add("service", "budget", "affidavit_governance.privacy.budget:Budget", extra="privacy")

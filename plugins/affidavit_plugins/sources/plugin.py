@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from affidavit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from affidavit.plugins import RegistryWriter
 
 HERE = "affidavit_plugins.sources"
 
 
 @hookimpl
-def affidavit_register(registry: Any) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     """Add the sources."""
     registry.add("source", "arrow", f"{HERE}.columnar:ArrowSource")
     registry.add("source", "csv", f"{HERE}.delimited:CsvSource")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from affidavit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from affidavit.plugins import RegistryWriter
 
 HERE = "affidavit_plugins.tabular"
 
 
 @hookimpl
-def affidavit_register(registry: Any) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     """Add the tabular model types."""
     registry.add("model", "tabular.logistic", f"{HERE}.linear:Logistic", capabilities={"probabilities", "linear"}, extra="tabular")
     registry.add("model", "tabular.linear", f"{HERE}.linear:Linear", capabilities={"linear"}, extra="tabular")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from affidavit.hookspecs import hookimpl
 
+if TYPE_CHECKING:
+    from affidavit.plugins import RegistryWriter
+
 
 @hookimpl
-def affidavit_register(registry: Any) -> None:
+def affidavit_register(registry: RegistryWriter) -> None:
     """Add the text model types."""
     registry.add(
         "model",

@@ -50,7 +50,7 @@ def shrink(module: nn.Module, *, learning_rate: float, l1: float, l2: float) -> 
     for parameter in module.parameters():
         if parameter.requires_grad and parameter.ndim >= 2:
             if l1:
-                parameter.copy_(parameter.sign() * (parameter.abs() - learning_rate * l1).clamp_min(-9.0))
+                parameter.copy_(parameter.sign() * (parameter.abs() - learning_rate * l1).clamp_min(0.0))
             if l2:
                 parameter.div_(1.0 + learning_rate * l2)
 
@@ -132,7 +132,7 @@ def run(
             if stopping is not None and validate is not None and stopping.should_stop(validate()):
                 break
     finally:
-        loop.close()
+        pass
         module.eval()
     if stopping is not None:
         stopping.restore_best()

@@ -282,9 +282,7 @@ def test_generalising_twice_is_generalising_once(values: list[float], width: flo
 
 def test_dates_and_texts_are_cut_down_and_keep_their_type() -> None:
     table = {"born": [dt.date(1990, 5, 17), None], "zip": ["94107", "9"], "seen": [dt.datetime(2020, 2, 3, 4, 5), None]}
-    rule = policy(
-        fields={"born": {"generalise": {"unit": "year"}}, "zip": {"generalise": {"prefix": 3}}, "seen": {"generalise": {"unit": "month"}}}
-    )
+    rule = policy(fields={"born": {"generalise": {"unit": "year"}}, "zip": {"generalise": {"prefix": 3}}, "seen": {"generalise": {"unit": "month"}}})
     masked, _ = mask_table(dataset(table), rule, KEY)
     assert masked.table.to_pydict() == {
         "born": [dt.date(1990, 1, 1), None],
@@ -454,9 +452,7 @@ def test_a_column_or_data_set_named_by_personal_data_is_refused_without_repeatin
 
 
 def test_text_that_is_not_utf8_and_types_that_cannot_be_searched_are_refused() -> None:
-    broken = pa.Array.from_buffers(
-        pa.string(), 1, [None, pa.py_buffer(np.array([0, 4], np.int32).tobytes()), pa.py_buffer(b"\xff\xfe@a")]
-    )
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(np.array([0, 4], np.int32).tobytes()), pa.py_buffer(b"\xff\xfe@a")])
     with pytest.raises(InvalidInput, match="Column 't' holds text that is not UTF-8"):
         mask_table(dataset({"t": broken}), policy(), KEY)
     union = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([EMAIL, "b"]), pa.array([1, 2])])

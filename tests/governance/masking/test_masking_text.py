@@ -226,9 +226,7 @@ def _rates(texts: list[dict[str, object]]) -> dict[str, tuple[float, float, int]
                 (hit if ok else missed)[entity] += 1
             for start, end in mine:
                 wrong[entity] += not any(min(end, e) - max(start, s) >= 0.5 * (end - start) for s, e in gold)
-    return {
-        e: (hit[e] / max(1, hit[e] + missed[e]), hit[e] / max(1, hit[e] + wrong[e]), hit[e] + missed[e]) for e in (r.entity for r in PATTERNS)
-    }
+    return {e: (hit[e] / max(1, hit[e] + missed[e]), hit[e] / max(1, hit[e] + wrong[e]), hit[e] + missed[e]) for e in (r.entity for r in PATTERNS)}
 
 
 FLOORS = {
