@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,9 @@ class VerificationReport:
 
     def __str__(self) -> str:
         lines = [f"ok    {check.name}: {check.detail}" for check in self.checks]
+        # As JSON: what a bundle says could hold control characters, and this goes to terminals.
+        for said in self.privacy:
+            lines.append(f"note  stated in evidence {said['entry']}: epsilon {json.dumps(said['epsilon'])}, delta {json.dumps(said.get('delta'))}")
         lines += [f"note  not checked: {text}" for text in self.not_checked]
         if self.status == "verified":
             lines.append(f"{self.path} verifies with the key {self.key}")

@@ -132,7 +132,7 @@ def run(
             if stopping is not None and validate is not None and stopping.should_stop(validate()):
                 break
     finally:
-        pass
+        loop.close()
         module.eval()
     if stopping is not None:
         stopping.restore_best()

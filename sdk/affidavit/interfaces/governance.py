@@ -53,7 +53,7 @@ class Evidence:
     index
         The leaf's position in the ledger.
     leaf_hash
-        Hex RFC 6962 leaf hash of the envelope's bytes.
+        Hex RFC 6962 leaf hash of the ledger entry, which holds the kind and the SHA-256 of the signed envelope.
     kind
         ``load``, ``train``, ``evaluate``, ``explain``, ``package``, ``register``, ``approve``, ``promote``, ``deploy``, ``predict``,
         ``reveal``, ``budget`` or ``plugin``.

@@ -132,6 +132,7 @@ def test_a_failure_is_recorded_by_its_class_and_never_by_its_message(audited: Au
         audited.promote(raising(ValueError(f"could not convert {MARK}")))
     (outcome,) = audited.outcomes()
     assert (outcome.predicate["status"], outcome.predicate["error"]) == ("failed", "ValueError")
+    assert outcome.predicate["inputs"] == {"artifact": "ab" * 32}
     assert MARK not in str([entry.statement for entry in audited.workspace.ledger.entries()])
 
 
@@ -171,6 +172,19 @@ def test_a_result_is_withheld_when_its_outcome_cannot_be_written_and_the_next_op
     workspace.ledger.close()
     again = opened()
     assert again.ledger.recovered == ["Recorded that a promote call was interrupted: its process died in the middle."]
+
+
+def test_an_outcome_that_is_recorded_but_not_published_stays_the_only_one(audited: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = audited.workspace
+
+    def act(call: Any) -> Version:
+        monkeypatch.setattr(workspace.store.files, "write", raising(AffidavitError("disk full")))
+        return VERSION
+
+    with pytest.raises(AffidavitError, match="disk full") as caught:
+        audited.promote(act)
+    assert not hasattr(caught.value, "__notes__")
+    assert [outcome.predicate["status"] for outcome in audited.outcomes()] == ["done"]
 
 
 def test_what_fails_in_the_evidence_itself_is_recorded_as_a_failure(audited: Audited) -> None:

@@ -79,6 +79,7 @@ def test_a_bundle_verifies_and_says_what_it_checked_and_what_not(made: SimpleNam
     assert any("1 calls that had not ended" in line for line in report.not_checked)
     assert json.loads(json.dumps(report.to_json()))["ok"] is True
     assert "not checked: " in str(report)
+    assert "stated in evidence 3: epsilon 2.9, delta 1e-05" in str(report)
 
 
 def test_a_bundle_without_a_key_is_unanchored_and_not_accepted(made: SimpleNamespace) -> None:

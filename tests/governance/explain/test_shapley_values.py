@@ -101,13 +101,11 @@ def test_intervals_cover_about_95_percent():
 
 
 def family(games, players, order=None):
-    """Several random games at once, and their mean."""
-    each = [random_game(players, seed, order) for seed in range(games)]
-
-    def play(coalitions, which):
-        return np.choose(which, [game(coalitions) for game in each])
-
-    return play, lambda coalitions: np.mean([game(coalitions) for game in each], axis=0)
+    """Several random games at once, and their mean; the values of all coalitions are worked out once."""
+    bits = 2 ** np.arange(players)
+    everyone = (np.arange(2**players)[:, None] & bits > 0).astype(bool)
+    worth = np.stack([random_game(players, seed, order)(everyone) for seed in range(games)])
+    return lambda coalitions, which: worth[which, coalitions @ bits], lambda coalitions: worth[:, coalitions @ bits].mean(axis=0)
 
 
 @pytest.mark.parametrize("budget", [5 * 14, 5 * 14 * 3, 5 * 2**7])
