@@ -27,8 +27,8 @@ approver_app = typer.Typer(help="Make approver keys, and enrol people in a works
 app.add_typer(approver_app, name="approver")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Where = Annotated[Path, typer.Option("--workspace", "-w", help="The workspace folder.", envvar="AFFIDAVIT_WORKSPACE")]
-DEFAULT_WORKSPACE = Path("workspace")
+Where = Annotated[str, typer.Option("--workspace", "-w", help="The workspace: a folder or a PostgreSQL URL.", envvar="AFFIDAVIT_WORKSPACE")]
+DEFAULT_WORKSPACE = "workspace"
 
 
 def main() -> None:
@@ -76,10 +76,10 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     Console().print(table)
 
 
-def _open(location: Path, **options: Any) -> Workspace:
+def _open(location: str, **options: Any) -> Workspace:
     from affidavit.workspace import Workspace
 
-    if not (location / "workspace.db").exists():
+    if "://" not in location and not (Path(location) / "workspace.db").exists():
         raise UsageError(f"'{location}' is no workspace.", hint="Name one with --workspace, or make one with: affidavit run PROJECT.")
     workspace = Workspace(location, **options)
     for line in workspace.recovered:
@@ -132,7 +132,7 @@ def run(
 
 
 @app.command()
-def plugins(workspace: Annotated[Path | None, typer.Option("--workspace", "-w")] = None, as_json: Json = False) -> None:
+def plugins(workspace: Annotated[str | None, typer.Option("--workspace", "-w")] = None, as_json: Json = False) -> None:
     """What is installed, what failed to load and why."""
     from affidavit.plugins import PluginManager
 
@@ -173,7 +173,7 @@ def mask(
     source: Annotated[Path, typer.Argument(help="CSV, Parquet, JSON lines or Arrow.")],
     target: Annotated[Path, typer.Argument(help="The masked file: .parquet or .csv.")],
     policy: Annotated[Path | None, typer.Option(help="The policy file; default: detect and redact.")] = None,
-    workspace: Annotated[Path | None, typer.Option("--workspace", "-w", help="Take pseudonym keys from this workspace.")] = None,
+    workspace: Annotated[str | None, typer.Option("--workspace", "-w", help="Take pseudonym keys from this workspace.")] = None,
     as_json: Json = False,
 ) -> None:
     """Find and mask personal data in one file."""
@@ -322,12 +322,15 @@ def bundle(path: Annotated[Path, typer.Argument(help="The zip file to write.")],
 def verify(
     path: Annotated[Path, typer.Argument(help="The bundle.")],
     key: Annotated[str | None, typer.Option(help="The workspace's verifier key, received by another road than the bundle.")] = None,
+    allow_unanchored: Annotated[
+        bool, typer.Option(help="Accept the key that the bundle itself carries: it proves nothing about who wrote it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check a bundle offline: signatures, digests, proofs. Needs the core install only."""
     from affidavit.plugins import load_service
 
-    result = load_service("verify")(path, key)
+    result = load_service("verify")(path, key, allow_unanchored=allow_unanchored)
     if as_json:
         _print_json(result.to_json())
     else:

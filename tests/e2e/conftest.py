@@ -1,25 +1,14 @@
-"""Shared by the end-to-end tests: keys in a temporary home, and real plugin distributions on the path."""
+"""Shared by the end-to-end tests: real plugin distributions on the path."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def key_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Key files of test workspaces never reach the user's own folder."""
-    home = tmp_path_factory.mktemp("affidavit-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AFFIDAVIT_HOME", str(home))
-        patch.delenv("AFFIDAVIT_PASSPHRASE", raising=False)
-        patch.delenv("AFFIDAVIT_KEY", raising=False)
-        yield home
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from affidavit_governance.audit.evidence import now, software
 from affidavit_governance.audit.journal import ABSENT
 from affidavit_governance.audit.ledger import SqlLedger
 from affidavit_governance.audit.recovery import close_call, open_call
+from affidavit_governance.audit.retention import delete_expired
 from affidavit_governance.audit.story import call_digest
 
 Wrapped = Generator[None, Any, Any]
@@ -34,6 +35,7 @@ class Module:
     def __init__(self, workspace: Any) -> None:
         self._workspace = workspace
         self._ledger: SqlLedger = workspace.ledger
+        delete_expired(workspace)
 
     @hookimpl(wrapper=True)
     def affidavit_load(self, call: Call) -> Wrapped:

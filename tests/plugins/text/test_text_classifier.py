@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch.nn import functional
 
 from affidavit.errors import InvalidInput, MissingExtra
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.training import Training
 from affidavit_plugins.text import encoder as encoders
-from affidavit_plugins.text.classifier import TextClassifier
+from affidavit_plugins.text.classifier import TextClassifier, embed
 from affidavit_plugins.text.encoder import byte_tokenizer, load_encoder, open_tokenizer
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}
@@ -76,9 +77,19 @@ def test_fine_tuning_all_changes_every_layer_but_the_embeddings():
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         start = load_encoder(TINY).module.state_dict()
-    trained = tiny(fine_tune="all", epochs=1).fit(dataset(), Training(seed=0)).module.encoder.state_dict()
+    # The penalty would shrink whatever is trained, also what no gradient reaches.
+    trained = tiny(fine_tune="all", epochs=1, l2=0.1).fit(dataset(), Training(seed=0)).module.encoder.state_dict()
     same = {name for name in start if torch.equal(start[name], trained[name])}
     assert same == {name for name in start if name.endswith("embeddings.weight") or "pooler" in name}
+
+
+def test_padding_does_not_change_what_an_encoder_gives():
+    parts = load_encoder(TINY)
+    ids, mask = torch.tensor([[1, 50, 60, 2]]), torch.ones(1, 4, dtype=torch.int64)
+    short = embed(parts.module, ids, mask)
+    long = embed(parts.module, *(functional.pad(tensor, (0, 12)) for tensor in (ids, mask)))
+    torch.testing.assert_close(short, long)
+    assert float(short.detach().norm()) == pytest.approx(32**0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("fine_tune", ["head", "all"])

@@ -257,7 +257,7 @@ def test_l1_makes_exact_zeros_and_l2_smaller_weights():
     columns = [model.module[1].weight for model in (plain, sparse, small)]
     assert bool((columns[0][:, 1] != 0).all())
     assert bool((columns[1][:, 1] == 0).all())
-    assert float(columns[2].abs().sum()) < float(columns[0].abs().sum())
+    assert columns[2].abs().sum().item() < columns[0].abs().sum().item()
 
 
 def test_a_weight_column_decides_between_contradictory_rows():
