@@ -1,7 +1,8 @@
 """The prediction journal: one line a call, written before the answer is given out, sealed into signed evidence in batches.
 
-A line survives the death of the process (kill −9) as soon as `Journal.record` returns. It is not synced to disk for each call, so the last
-lines can be lost with power. Digests and the running chain are keyed BLAKE2b (RFC 7693), because small inputs could be guessed from a
+A segment is a file of fixed size, mapped into memory: a line is in the system's page cache as soon as it is copied, without a system call.
+It survives the death of the process (kill −9) as soon as `Journal.record` returns. It is not synced to disk for each call, so the last lines
+can be lost with power. Digests and the running chain are keyed BLAKE2b (RFC 7693), because small inputs could be guessed from a
 plain digest. The chain shows changed, reordered and inserted lines; that the last unsealed lines were cut off before they were sealed
 nobody can show.
 
@@ -12,6 +13,7 @@ version status rows input output chain``, the time in nanoseconds since 1970.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import threading
 import time
@@ -33,10 +35,16 @@ from affidavit_governance.audit.session import Session
 
 FORMAT = 1
 SEAL_LINES = 1000
+SEGMENT_BYTES = 1 << 20
+"""About twice what 1000 lines take."""
+SECTOR = 512
+MAX_LINE = 4096
+"""More than a line can have; a segment with less room left is full."""
 SEAL_SECONDS = 60.0
 ABSENT = "-"
 _SUFFIX = ".journal"
 _FIELDS = 10
+_NEWLINE = 0x0A
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,7 @@ class Journal:
         self._lock = threading.Lock()
         self._sealing = threading.Lock()
         self._descriptor = -1
+        self._map: mmap.mmap | None = None
         self._path = folder
         self._waiting: list[Path] = []
         self._segment = self._counter = self._lines = self._bytes = 0
@@ -132,7 +141,7 @@ class Journal:
             The line could not be written. The prediction must then not be given out.
         """
         with self._lock:
-            if self._descriptor < 0:
+            if self._map is None:
                 self._begin()
             counter = self._counter + 1
             body = f"{counter} {time.time_ns()} {call_id} {model_digest} {_quote(version)} {status} {rows} {input_digest} {output_digest}"
@@ -140,7 +149,8 @@ class Journal:
             self._write(f"{body} {chain}\n".encode("ascii"))
             self._counter, self._chain = counter, chain
             self._lines += 1
-            due = self._lines >= SEAL_LINES or time.monotonic() - self._since >= SEAL_SECONDS
+            full = self._bytes + MAX_LINE > SEGMENT_BYTES
+            due = full or self._lines >= SEAL_LINES or time.monotonic() - self._since >= SEAL_SECONDS
             if due:
                 self._end()
         if due:
@@ -197,37 +207,41 @@ class Journal:
     # -- the file -------------------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        self._session.check()
         path = self._folder / f"{self._session.id}-{self._segment:08d}{_SUFFIX}"
         header = f"affidavit-journal {FORMAT} {self._session.id} {self._segment} {self._counter + 1} {self._chain}\n"
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                # Reserved, not only sized: writing to a mapped hole on a full disk would kill the process.
+                os.posix_fallocate(descriptor, 0, SEGMENT_BYTES)
+                self._map = mmap.mmap(descriptor, SEGMENT_BYTES)
+            except OSError:
+                os.close(descriptor)
+                path.unlink()
+                raise
         except OSError as error:
-            raise AffidavitError(f"The prediction journal cannot be opened: {error.strerror}.", hint="Check free space and permissions.") from error
-        self._path, self._bytes, self._lines, self._since = path, 0, 0, time.monotonic()
-        try:
-            self._write(header.encode("ascii"))
-        except AffidavitError:
-            self._end()
-            raise
+            message = f"The prediction journal cannot be written: {error.strerror}."
+            raise AffidavitError(message, hint="The prediction was not given out. Check free space and permissions.") from error
+        self._descriptor, self._path, self._bytes, self._lines, self._since = descriptor, path, 0, 0, time.monotonic()
+        self._write(header.encode("ascii"))
 
     def _write(self, line: bytes) -> None:
         self._session.check()
-        try:
-            written = os.write(self._descriptor, line)
-            if written != len(line):
-                os.ftruncate(self._descriptor, self._bytes)
-                raise AffidavitError("The prediction journal could not be written: the disk is full.", hint="The prediction was not given out.")
-        except OSError as error:
-            message = f"The prediction journal could not be written: {error.strerror}."
-            raise AffidavitError(message, hint="The prediction was not given out.") from error
-        self._bytes += written
+        assert self._map is not None
+        end = self._bytes + len(line) - 1
+        self._map[self._bytes : end] = line[:-1]
+        self._map[end] = _NEWLINE  # last, so that a line that ends is a whole line
+        self._bytes = end + 1
 
     def _end(self) -> None:
         """Close the current segment and put it in the queue; the next line begins another."""
-        if self._descriptor < 0:
+        if self._map is None:
             return
+        self._map.close()
+        self._map = None
+        os.ftruncate(self._descriptor, self._bytes)
         os.close(self._descriptor)
-        self._descriptor = -1
         if self._lines:
             self._waiting.append(self._path)
             self._segment += 1
@@ -265,8 +279,11 @@ def read_segment(path: Path, key: bytes) -> Segment | None:
     IntegrityError
         A line was changed, removed or inserted; the message names file and line.
     """
-    # After a loss of power a file can end in zeros that were never written.
-    raw = path.read_bytes().rstrip(b"\0")
+    # The rest of a mapped file is zeros. After a loss of power so can be a sector in the middle, and what follows it is lost with it.
+    whole = path.read_bytes()
+    raw = whole.split(b"\0", 1)[0]
+    if len(raw) % SECTOR and whole[len(raw) :].strip(b"\0"):
+        raise IntegrityError(f"Prediction journal {path.name}, line {len(raw.splitlines())}, was changed: it is cut off.")
     data = raw[: raw.rfind(b"\n") + 1]
     lines = data.decode("ascii", "replace").split("\n")[:-1]
     if len(lines) < 2:
@@ -289,7 +306,7 @@ def read_segment(path: Path, key: bytes) -> Segment | None:
             raise IntegrityError(f"Prediction journal {path.name}, line {number + 2}, was changed, or one before it was removed.")
         chain = claimed
         fields.append(split)
-    return Segment(header[2], int(header[3]), first, header[5], chain, data, fields, torn=len(raw) != len(data))
+    return Segment(header[2], int(header[3]), first, header[5], chain, data, fields, torn=len(whole.rstrip(b"\0")) != len(data))
 
 
 @lru_cache(maxsize=1024)

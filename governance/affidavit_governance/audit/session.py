@@ -6,12 +6,23 @@ import contextlib
 import fcntl
 import os
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 from affidavit.errors import AffidavitError
 
 _SUFFIX = ".lock"
+_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for session in _open_sessions:
+        session._forked = True
+
+
+# Asking for the process id at each prediction would be a system call; this costs nothing until somebody forks.
+os.register_at_fork(after_in_child=_mark_forked)
 
 
 class Session:
@@ -30,22 +41,23 @@ class Session:
 
     def __init__(self, folder: Path) -> None:
         self.id = uuid.uuid4().hex
-        self._pid = os.getpid()
+        self._forked = False
         self._path = folder / f"{self.id}{_SUFFIX}"
         hidden = folder / f".{self.id}"
         self._descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         # Only now does it get the name that others look for: they never see it unlocked while this process lives.
         hidden.rename(self._path)
+        _open_sessions.add(self)
 
     def check(self) -> None:
         """Raise AffidavitError in a forked child: two processes would write one journal."""
-        if os.getpid() != self._pid:
+        if self._forked:
             raise AffidavitError("This workspace was opened by another process, before a fork.", hint="Open it again in this process.")
 
     def close(self, *, keep: bool) -> None:
         """Give the lock back. With `keep` the file stays, so that the next open finds what this session left unfinished."""
-        if os.getpid() != self._pid or self._descriptor < 0:
+        if self._forked or self._descriptor < 0:
             return
         if not keep:
             self._path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import pytest
 from affidavit.errors import AffidavitError, IntegrityError
 from affidavit.interfaces.model import Predictions
 from affidavit_governance.audit import journal as journal_module
+from affidavit_governance.audit.journal import SEGMENT_BYTES, read_segment
 from affidavit_governance.audit.ledger import open_ledger
 from affidavit_governance.audit.recovery import read_stored_segment
 
@@ -41,10 +42,15 @@ def spooled(workspace: SimpleNamespace) -> Path:
     return Path(path)
 
 
+def written(path: Path) -> bytes:
+    """What a segment's file holds before the zeros of its free room."""
+    return path.read_bytes().rstrip(b"\0")
+
+
 def test_a_line_is_in_the_file_when_record_returns(opened: Opener) -> None:
     workspace = opened()
     write(workspace, 3)
-    lines = spooled(workspace).read_text().splitlines()
+    lines = written(spooled(workspace)).decode().splitlines()
     assert [line.split(" ")[0] for line in lines[1:]] == ["1", "2", "3"]
     assert lines[1].split(" ")[2:9] == ["c" * 32, "m" * 64, "credit%20risk:3", "done", "1", "i" * 64, "o" * 64]
 
@@ -52,7 +58,7 @@ def test_a_line_is_in_the_file_when_record_returns(opened: Opener) -> None:
 def test_sealing_turns_lines_into_signed_evidence_and_keeps_the_lines_sealed(opened: Opener) -> None:
     workspace = opened()
     write(workspace, 3, rows=5)
-    text = spooled(workspace).read_bytes()
+    text = written(spooled(workspace))
     workspace.ledger.seal_journals()
     (entry,) = workspace.ledger.entries("predict")
     record = entry.predicate["journal"]
@@ -121,8 +127,8 @@ def test_a_living_process_keeps_its_journal(opened: Opener) -> None:
 def test_a_torn_last_line_is_left_out_and_said(opened: Opener, tail: bytes) -> None:
     dead = opened()
     write(dead, 3)
-    with spooled(dead).open("ab") as file:
-        file.write(tail)
+    path = spooled(dead)
+    path.write_bytes(written(path) + tail)
     die(dead)
     alive = opened()
     assert [part["last"] for part in segments(alive)] == [3]
@@ -155,7 +161,7 @@ def test_every_changed_byte_of_an_unsealed_journal_is_refused_naming_it(opened: 
     dead = opened()
     write(dead, 2)
     path = spooled(dead)
-    content = path.read_bytes()
+    content = written(path)
     die(dead)
     key = dead.keyring.derive("journal")
     for position in range(len(content) - 1):
@@ -174,7 +180,7 @@ def test_removed_swapped_or_repeated_lines_are_refused(opened: Opener, attack: s
     dead = opened()
     write(dead, 4)
     path = spooled(dead)
-    head, *lines = path.read_bytes().splitlines(keepends=True)
+    head, *lines = written(path).splitlines(keepends=True)
     changed = {
         "remove the first": lines[1:], "remove the middle": lines[:1] + lines[2:],
         "swap": [lines[1], lines[0], *lines[2:]], "repeat": [*lines, lines[-1]],
@@ -214,22 +220,56 @@ def test_threads_share_one_journal_without_a_gap(opened: Opener) -> None:
 def test_a_full_disk_withholds_the_prediction_and_keeps_the_journal_whole(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = opened()
     write(workspace, 1)
-    real = os.write
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:10]))
-        with pytest.raises(AffidavitError, match="disk is full"):
-            write(workspace, 1)
+    workspace.ledger.seal_journals()
     with monkeypatch.context() as patch:
 
-        def refuse(descriptor: int, data: bytes) -> int:
+        def refuse(descriptor: int, offset: int, size: int) -> None:
             raise OSError(28, "No space left on device")
 
-        patch.setattr(os, "write", refuse)
+        patch.setattr(os, "posix_fallocate", refuse)
         with pytest.raises(AffidavitError, match="No space left"):
             write(workspace, 1)
+    assert list(workspace.store.spool.glob("*.journal")) == []
     write(workspace, 1)
     workspace.ledger.seal_journals()
-    assert [part["last"] for part in segments(workspace)] == [2]
+    assert [part["last"] for part in segments(workspace)] == [1, 2]
+
+
+def test_a_segments_room_is_reserved_on_the_disk_when_it_begins(opened: Opener) -> None:
+    workspace = opened()
+    write(workspace, 1)
+    (path,) = workspace.store.spool.glob("*.journal")
+    assert path.stat().st_blocks * 512 >= SEGMENT_BYTES
+
+
+def test_a_segment_without_room_for_another_line_is_sealed(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affidavit_governance.audit.journal.SEGMENT_BYTES", 3 * 4096)
+    workspace = opened()
+    write(workspace, 60)
+    workspace.ledger.seal_journals()
+    found = segments(workspace)
+    assert len(found) > 1
+    assert [part["first"] for part in found[1:]] == [int(str(part["last"])) + 1 for part in found[:-1]]
+    assert found[-1]["last"] == 60
+
+
+@pytest.mark.parametrize("damage", ["half a line", "a sector of zeros"])
+def test_what_a_crash_left_half_written_is_not_read(opened: Opener, damage: str) -> None:
+    workspace = opened()
+    write(workspace, 6)
+    path = spooled(workspace)
+    content = bytearray(path.read_bytes())
+    used = len(written(path))
+    if damage == "half a line":  # the copy of the last line was cut short: its newline is not there
+        content[used - 100 : used] = bytes(100)
+    else:  # power went before a sector reached the disk
+        content[1024:1536] = bytes(512)
+    path.write_bytes(bytes(content))
+    segment = read_segment(path, workspace.keyring.derive("journal"))
+    assert segment is not None
+    assert segment.torn
+    assert 0 < len(segment.lines) < 6
+    assert segment.data == written(path)[: len(segment.data)]
 
 
 def test_a_failed_sealing_is_made_up_for_by_the_next(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
