@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -153,15 +154,18 @@ class _Reader:
         return lambda: (batch.rename_columns(self.names) for batch in self._batches(types))
 
     def _batches(self, types: Mapping[str, pa.DataType], only: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        with self._errors() as handler:
+        def read(handler: Callable[[Any], str], *, threads: bool) -> Iterator[pa.RecordBatch]:
+            how = self._how(types, handler, only, threads=threads, block=STREAM_BLOCK_BYTES)
             compression = "gzip" if is_gzip(self.path) else None
-            how = self._how(types, handler, only, block=STREAM_BLOCK_BYTES)
             with pa.input_stream(str(self.path), compression=compression) as raw, pa_csv.open_csv(raw, **how) as batches:
-                batch = None
-                for batch in batches:
-                    yield batch
-                if batch is not None and batch.num_rows and only is None:
-                    self._check_end(batch.slice(batch.num_rows - 1))
+                yield from batches
+
+        with self._errors(lambda handler: deque(read(handler, threads=False), maxlen=0)) as handler:
+            batch = None
+            for batch in read(handler, threads=True):
+                yield batch
+            if batch is not None and batch.num_rows and only is None:
+                self._check_end(batch.slice(batch.num_rows - 1))
 
     # -- both -----------------------------------------------------------------------------------------------------------------------
 
