@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -163,8 +163,8 @@ class Journal:
             self._end()
         self._seal_waiting()
 
-    def input_digest(self, data: pa.Table) -> str:
-        """Keyed digest of rows: column names and types, and the Arrow IPC form of the values.
+    def input_digest(self, data: pa.Table, cells: Sequence[tuple[Any, ...]] | None = None) -> str:
+        """Keyed digest of rows: column names and types, and the values, as `cells` where there are such and else in their Arrow IPC form.
 
         It is quick rather than canonical: the same values in other chunks' leftovers, or under other types, can give another digest.
         """
@@ -172,6 +172,9 @@ class Journal:
         if seen is None or not data.schema.equals(seen.schema):
             seen = self._schema = self._of_schema(data.schema)
         digest = seen.keyed.copy()
+        if cells is not None:
+            digest.update(repr(cells).encode("utf-8", "surrogatepass"))
+            return digest.hexdigest()
         if seen.dictionaries:
             # A record batch holds only the indices of dictionary columns; the stream carries the values too.
             sink = pa.BufferOutputStream()

@@ -124,7 +124,7 @@ class Module:
         data = call.data
         try:
             table = data.table
-            rows, inputs = table.num_rows, journal.input_digest(table)
+            rows, inputs = table.num_rows, journal.input_digest(table, data.cells)
         except Exception:
             if result is not None:
                 raise

@@ -87,7 +87,7 @@ class PredictionMasker:
         if layout is None or not layout.arrow.equals(table.schema):
             layout = self._layout = self._look(table.schema)
         work = {name: operator for name, operator in self._operators.items() if name in data.schema} if self._operators else {}
-        suspect = self._policy.detect and bool(layout.other or self._suspect(table, layout))
+        suspect = self._policy.detect and bool(layout.other or self._suspect(data, table, layout))
         if not work and not suspect:
             if not layout.extra:
                 return data, {}
@@ -112,10 +112,12 @@ class PredictionMasker:
         extra = len(known) < len(arrow.names)
         return _Layout(arrow, known, extra, plain, [at[name] for name in plain], numbers, [at[name] for name in numbers], other)
 
-    def _suspect(self, table: pa.Table, layout: _Layout) -> bool:
+    def _suspect(self, data: Dataset, table: pa.Table, layout: _Layout) -> bool:
         """Whether some cell may hold personal data. May be wrong with a yes, never with a no."""
         if self._slow or table.num_rows > FEW_ROWS:
             return True
+        if data.cells is not None:
+            return _suspect_cells(data.cells, layout)
         if layout.plain and _suspect_text(table.select(layout.plain_at)):
             return True
         return bool(layout.numbers) and _suspect_numbers(table.select(layout.numbers_at))
@@ -167,9 +169,24 @@ def _suspect_text(table: pa.Table) -> bool:
         # An encapsulated IPC message: a marker, the size of its metadata, the metadata, and then the values. An at sign alone may be
         # the length 64; a zero byte follows that one.
         body = message[8 + int.from_bytes(message[4:8], "little") :]
-        if (b"@" in body and _AT.search(body)) or _DIGITS.search(body) or _COLONS.search(body) or (not body.isascii() and _UNUSUAL.search(body)):
+        if _suspect_bytes(body):
             return True
     return False
+
+
+def _suspect_bytes(body: bytes) -> bool:
+    return bool(
+        (b"@" in body and _AT.search(body)) or _DIGITS.search(body) or _COLONS.search(body) or (not body.isascii() and _UNUSUAL.search(body))
+    )
+
+
+def _suspect_cells(cells: Sequence[tuple[Any, ...]], layout: _Layout) -> bool:
+    try:
+        # A line feed stands in no pattern, so that none can reach from one cell into the next.
+        text = "\n".join([row[at] for row in cells for at in layout.plain_at if row[at] is not None])
+        return _suspect_bytes(text.encode()) or any(row[at] is not None and row[at] >= CARD_NUMBER_MIN for row in cells for at in layout.numbers_at)
+    except (TypeError, UnicodeEncodeError):
+        return True  # a value of another type than its column's, or a lone surrogate
 
 
 def _suspect_numbers(table: pa.Table) -> bool:

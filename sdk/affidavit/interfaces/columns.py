@@ -293,6 +293,22 @@ def table_from_rows(rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[An
     return _from_columns([list(column) for column in zip(*values, strict=True)] or [[] for _ in schema.names], schema)
 
 
+FEW_ROWS = 64
+"""Up to here a batch also keeps its cells as Python values."""
+_PLAIN = {str, int, float, bool, type(None)}
+
+
+def plain_cells(rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]], schema: Schema) -> list[tuple[Any, ...]] | None:
+    """The cells of a small batch that `table_from_rows` took, row by row; None for a larger one, or one with other than plain values."""
+    if isinstance(rows, Mapping):
+        cells = list(zip(*[rows[name] for name in schema.names], strict=True)) if schema.names and len(rows[schema.names[0]]) <= FEW_ROWS else None
+    else:
+        cells = [tuple([row[name] for name in schema.names]) for row in rows] if len(rows) <= FEW_ROWS else None
+    if not cells or any(type(cell) not in _PLAIN for row in cells for cell in row):
+        return None
+    return cells
+
+
 def _struct_type(schema: Schema) -> pa.DataType | None:
     """The type that lets Arrow read whole rows at once; None where tensors or dates need a closer look. Made once a schema."""
     if schema.rows_type is None:

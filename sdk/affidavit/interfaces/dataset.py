@@ -87,6 +87,9 @@ class Dataset:
         self._origin: _Origin | None = None
         self._fingerprint: str | None = None
         self._rows: int | None = None
+        self.cells: Sequence[tuple[Any, ...]] | None = None
+        """The rows as plain Python values in the order of the schema, where `from_rows` made a small batch of them; else None. Looking at
+        each cell of one row is several times as quick here as in Arrow."""
         if self._table is not None and tuple(self._table.column_names) != schema.names:
             raise InvalidInput(f"Data set '{name}': the schema names other columns than the table has.")
 
@@ -142,9 +145,11 @@ class Dataset:
         InvalidInput
             A column is missing, or a value does not fit its field; the message names column and row, never the value.
         """
-        from affidavit.interfaces.columns import table_from_rows
+        from affidavit.interfaces.columns import plain_cells, table_from_rows
 
-        return cls(table_from_rows(rows, schema), schema, name=name)
+        data = cls(table_from_rows(rows, schema), schema, name=name)
+        data.cells = plain_cells(rows, schema)
+        return data
 
     # -- values ---------------------------------------------------------------------------------------------------------------------
 
