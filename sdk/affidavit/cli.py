@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,6 +95,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a whole job from one file: load, mask, train, evaluate, explain, register, approve, deploy, report, verify."""
+    from affidavit.interfaces.training import Progress as Report
     from affidavit.project import Job, Step
 
     if as_json:
@@ -112,22 +114,26 @@ def run(
         return
     from rich.console import Console
     from rich.markup import escape
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     console = Console()
-    with console.status("starting") as status:
+    columns = (SpinnerColumn(), TextColumn("{task.description:<21}"), BarColumn(), TextColumn("{task.fields[note]}", markup=False))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None, note="")
 
         def on_step(step: Step) -> None:
-            if step.seconds != step.seconds:  # NaN: the step has just begun
-                status.update(step.name)
+            if math.isnan(step.seconds):  # it has just begun
+                bar.reset(task, description=step.name, total=None, note="")
             else:
-                console.print(
-                    f"[green]✓[/] [bold]{step.name:<21}[/] [dim]{step.seconds:6.1f} s[/]  {escape(step.result)}", highlight=False, soft_wrap=True
-                )
+                line = f"[green]✓[/] [bold]{step.name:<21}[/] [dim]{step.seconds:6.1f} s[/]  {escape(step.result)}"
+                console.print(line, highlight=False, soft_wrap=True)
 
-        job = Job(project, out=out, on_step=on_step, on_progress=lambda p: status.update(f"train {p.done}/{p.total} {escape(p.message)}"))
-        result = job.run()
-    console.print(f"\nReport:  {escape(str(result.report))}", highlight=False, soft_wrap=True)
-    console.print(f"Bundle:  {escape(str(result.bundle))}", highlight=False, soft_wrap=True)
+        def on_progress(progress: Report) -> None:
+            bar.update(task, total=progress.total, completed=progress.done, note=progress.message)
+
+        result = Job(project, out=out, on_step=on_step, on_progress=on_progress).run()
+    for label, value in (("Report", result.report), ("Bundle", result.bundle)):
+        console.print(f"{label}:  {escape(str(value))}", highlight=False, soft_wrap=True)
     console.print(f"Verify:  affidavit verify {escape(str(result.bundle))} --key '{escape(result.verifier_key)}'", highlight=False, soft_wrap=True)
 
 

@@ -220,7 +220,8 @@ class Job:
             step.result = ", ".join(_interval(name, evaluation.metrics[name]) for name in shown)
         if self.project.explain is not None:
             with self._step("explain") as step:
-                explanation = workspace.explain(model, test.head(self.project.explain.rows), method=self.project.explain.method)
+                rows = test.head(self.project.explain.rows)
+                explanation = workspace.explain(model, rows, method=self.project.explain.method, report=self._on_progress)
                 top = max(zip(abs(explanation.values).mean(axis=0), explanation.players, strict=True))[1]
                 step.result = f"{len(explanation)} rows by {explanation.method}; strongest: {top}; largest residual {explanation.residual.max():.1e}"
         return model

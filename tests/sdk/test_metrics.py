@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -271,9 +271,10 @@ def test_what_cannot_be_measured_is_refused(predictions: Predictions, truth: NDA
         metrics.evaluate(predictions, truth, task=task, classes=predictions.classes)
 
 
-def test_a_thousand_resamples_of_250_rows_take_a_moment() -> None:
-    """0.05 s on two cores of 2024; the bound leaves room for a busy machine."""
+def test_a_thousand_resamples_cost_no_more_calls_than_one(calls_in: Callable[[Callable[[], object]], int]) -> None:
     truth, predictions, names = scored(250, 2)
-    start = time.process_time()
-    metrics.evaluate(predictions, truth, task=Task.BINARY, classes=names)
-    assert time.process_time() - start < 1.0
+
+    def calls(bootstrap: int) -> int:
+        return calls_in(lambda: metrics.evaluate(predictions, truth, task=Task.BINARY, classes=names, bootstrap=bootstrap))
+
+    assert calls(1000) == calls(1)

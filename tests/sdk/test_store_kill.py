@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -124,10 +125,13 @@ def test_a_workspace_killed_while_it_is_made_can_be_opened_with_the_keys_it_gave
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
     child.join()
+    with contextlib.suppress(EOFError):
+        while True:
+            given.append(receiver.recv())
     folders = sorted(tmp_path.iterdir(), key=lambda path: int(path.name[2:]))
     opened = []
     for folder in folders:
         with Store.open(folder) as store:
             opened.append(open_keyring(store).verifier_key)
     assert opened[: len(given)] == given
-    assert len(opened) <= len(given) + 2  # one acknowledged but not yet read from the pipe, one cut short
+    assert len(opened) <= len(given) + 1  # one cut short

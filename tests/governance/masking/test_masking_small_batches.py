@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Signature, Task
 from affidavit.interfaces.schema import Field, FieldType, Schema
 from affidavit.policy import MaskingPolicy
 from affidavit_governance.masking.plan import Tools
 from affidavit_governance.masking.prediction import PredictionMasker
-from hypothesis import given
-from hypothesis import strategies as st
 
 INPUTS = Schema((Field("colour", FieldType.CATEGORICAL), Field("note", FieldType.CATEGORICAL), Field("amount", FieldType.NUMERIC)))
 PLANTED = ["jana@example.org", "DE89370400440532013000", "4111 1111 1111 1111", "192.168.77.13", "+49 30 23125777", "４１１１ 1111 1111 1111"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from affidavit_governance.masking import validators as v
 from affidavit_governance.masking.cells import card_numbers
-
-pa = pytest.importorskip("pyarrow")
 
 # Test numbers that the card networks and payment processors publish.
 CARDS = {

@@ -7,7 +7,6 @@ import json
 import logging
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -288,16 +287,17 @@ def test_concurrent_requests_get_their_own_answers(endpoint: HttpEndpoint) -> No
 
 
 def test_a_slow_prediction_does_not_hold_up_the_health_probe() -> None:
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def slow(data: Dataset) -> Predictions:
+        begun.set()
         release.wait(20)
         return Predictions(np.zeros(len(data)))
 
     with Http().deploy(Scripted(slow), port=0) as running, concurrent.futures.ThreadPoolExecutor(1) as pool:
         body = {"inputs": [tensor("x", "FP64", [1.0])]}
         waiting = pool.submit(httpx.post, f"{running.url}/v2/models/m/infer", json=body, trust_env=False, timeout=30)
-        time.sleep(0.1)
+        assert begun.wait(20)
         assert httpx.get(f"{running.url}/v2/health/live", trust_env=False, timeout=5).status_code == 200
         release.set()
         assert waiting.result().status_code == 200
