@@ -7,11 +7,11 @@ from collections.abc import Generator
 from typing import Any
 
 from affidavit.approver import approval_message
-from affidavit.calls import ApproveCall, Call, PromoteCall
-from affidavit.errors import Refused
+from affidavit.calls import ApproveCall, Call, DeployCall, PromoteCall
+from affidavit.errors import IntegrityError, Refused
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import Actor, Stage
-from affidavit.policy import ApprovalRule
+from affidavit.registry import Version
 from affidavit_governance.access.approvals import tally
 from affidavit_governance.access.roster import Roster, signature_holds
 
@@ -33,7 +33,7 @@ class Module:
         return (yield)
 
     affidavit_train = affidavit_evaluate = affidavit_explain = affidavit_package = affidavit_load
-    affidavit_register_version = affidavit_deploy = affidavit_predict = affidavit_load
+    affidavit_register_version = affidavit_predict = affidavit_load
 
     @hookimpl(wrapper=True)
     def affidavit_approve(self, call: ApproveCall) -> Wrapped:
@@ -49,9 +49,16 @@ class Module:
     @hookimpl(wrapper=True)
     def affidavit_promote(self, call: PromoteCall) -> Wrapped:
         _require_actor(call)
-        rule = self._workspace.policy.approvals.get(call.alias)
-        if rule is not None:
-            self._check_approvals(call, rule)
+        self._check_approvals(call, call.alias)
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def affidavit_deploy(self, call: DeployCall) -> Wrapped:
+        """Count the approvals again: policy, roster and database may have changed since the promotion."""
+        _require_actor(call)
+        for alias, number in self._workspace.versions.aliases(call.version.name).items():
+            if number == call.version.number:
+                self._check_approvals(call, alias)
         return (yield)
 
     def _checked_approver(self, call: ApproveCall) -> Actor:
@@ -72,34 +79,50 @@ class Module:
                 line=line,
                 satisfy="Sign this version, alias and workspace again.",
             )
-        if workspace.versions.submitter(call.version) in (person.key, person.name):
+        if self._submitter(call.version) in (person.key, person.name):
             raise Refused(
                 f"'{person.name}' submitted {call.version} and cannot approve it.", by="access", line=line, satisfy="Ask somebody else to approve."
             )
         return person
 
-    def _check_approvals(self, call: PromoteCall, rule: ApprovalRule) -> None:
+    def _submitter(self, version: Version) -> str:
+        """Who registered the version, as the ledger says. Raises IntegrityError where it says nothing of this version with this artifact."""
+        subject = {"name": str(version), "digest": {"sha256": version.artifact}}
+        for evidence in self._workspace.ledger.entries("register"):
+            if evidence.predicate.get("status") == "done" and subject in evidence.statement["subject"]:
+                actor = evidence.predicate["actor"]
+                return str(actor["key"] or actor["name"])
+        raise IntegrityError(
+            f"The ledger does not say that {version} was registered with the artifact that the database names: the row was changed.",
+            hint="Register the model again.",
+        )
+
+    def _check_approvals(self, call: PromoteCall | DeployCall, alias: str) -> None:
         """Count the approvals whose signatures hold today; what the database says of them is not believed."""
         workspace = self._workspace
+        submitter = self._submitter(call.version)
+        rule = workspace.policy.approvals.get(alias)
+        if rule is None:
+            return
         people = self._roster.people()
-        message = approval_message(workspace.store.workspace_id, call.version, call.alias)
+        message = approval_message(workspace.store.workspace_id, call.version, alias)
         signed = []
-        for row in workspace.versions.approvals(call.version, call.alias):
+        for row in workspace.versions.approvals(call.version, alias):
             known = people.get(row.key_fingerprint)
             if known is not None and signature_holds(known[1], row.signature, message):
                 signed.append(known[0])
-        count = tally(rule, signed, submitter=workspace.versions.submitter(call.version))
+        count = tally(rule, signed, submitter=submitter)
         call.state(Stage.ACCESS, {"approvals": [{"name": actor.name, "key": actor.key, "roles": list(actor.roles)} for actor in count.valid]})
         if not count.complete:
             roles = f" in the roles {', '.join(count.missing_roles)}" if count.missing_roles else ""
             more = max(count.missing, len(count.missing_roles))
             raise Refused(
-                f"{call.version} has {len(count.valid)} of {rule.count} approvals for '{call.alias}'.",
+                f"{call.version} has {len(count.valid)} of {rule.count} approvals for '{alias}'.",
                 by="access",
-                line=f"approvals.{call.alias}",
+                line=f"approvals.{alias}",
                 measured=len(count.valid),
                 bound=rule.count,
-                satisfy=f"It needs {more} more{roles}, none of them the submitter: affidavit approve {call.version} {call.alias}.",
+                satisfy=f"It needs {more} more{roles}, none of them the submitter: affidavit approve {call.version} {alias}.",
             )
 
 

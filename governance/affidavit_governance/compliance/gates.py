@@ -11,11 +11,12 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from affidavit.calls import DeployCall, PromoteCall, RegisterCall, TrainCall
-from affidavit.errors import Refused, UsageError, nearest
+from affidavit.errors import IntegrityError, PluginError, Refused, UsageError, nearest
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import Evidence, Stage
 from affidavit.interfaces.schema import Role
 from affidavit.policy import Gate
+from affidavit.registry import Version
 
 Wrapped = Generator[None, Any, Any]
 
@@ -38,7 +39,10 @@ class Module:
                     line="fairness.protected",
                     satisfy="Give it the role 'protected', or load the data in this workspace, which does.",
                 )
-        return (yield)
+        model = yield
+        if model is not call.model:
+            raise PluginError(f"A plugin answered the training of '{call.model.type}' with another model than the one that governance watched.")
+        return model
 
     @hookimpl(wrapper=True)
     def affidavit_register_version(self, call: RegisterCall) -> Wrapped:
@@ -55,40 +59,62 @@ class Module:
 
     @hookimpl(wrapper=True)
     def affidavit_promote(self, call: PromoteCall) -> Wrapped:
-        policy = self._workspace.policy
-        digest = call.version.artifact
+        call.state(Stage.POLICY, {"gates": self._check_gates(call.version)})
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def affidavit_deploy(self, call: DeployCall) -> Wrapped:
+        version = call.version
+        held = self._promoted(version)
+        for alias, number in self._workspace.versions.aliases(version.name).items():
+            if number == version.number and alias not in held:
+                raise IntegrityError(
+                    f"The database says that '{alias}' is {version}, and the ledger does not: the row or the artifact was changed.",
+                    hint=f"Promote it again: affidavit promote {version} {alias}.",
+                )
+        governed = [alias for alias in self._workspace.policy.approvals if alias in held]
+        if self._workspace.policy.approvals and not governed:
+            names = ", ".join(self._workspace.policy.approvals)
+            raise Refused(
+                f"{version} holds none of the aliases that the policy guards ({names}).",
+                by="policy",
+                line="approvals",
+                satisfy=f"Promote it first: affidavit promote {version} {next(iter(self._workspace.policy.approvals))}.",
+            )
+        call.state(Stage.POLICY, {"aliases": governed, "gates": self._check_gates(version)})
+        return (yield)
+
+    def _check_gates(self, version: Version) -> list[dict[str, Any]]:
+        """Hold the version against every gate of today's policy, and give what passed."""
+        policy, digest = self._workspace.policy, version.artifact
         passed: list[dict[str, Any]] = []
         self._check_privacy(digest, passed)
         evaluation = self._evidence("evaluate", digest)
         figures: Mapping[str, Any] | None = evaluation.predicate["details"]["evaluation"] if evaluation else None
         for number, gate in enumerate(policy.quality.gates):
             line = f"quality.gates[{number}]"
-            passed.append(_hold(gate, _metric(figures, gate, line), line, str(call.version)))
+            passed.append(_hold(gate, _metric(figures, gate, line), line, str(version)))
         for number, gate in enumerate(policy.fairness.gates):
             for field in policy.fairness.protected:
                 line = f"fairness.gates[{number}] ({field})"
-                passed.append(_hold(gate, _gap(figures, gate, field, line), line, str(call.version)))
+                passed.append(_hold(gate, _gap(figures, gate, field, line), line, str(version)))
         if policy.explain.required and self._evidence("explain", digest) is None:
             raise Refused(
-                f"{call.version} has no explanation in evidence.", by="policy", line="explain.required", satisfy="Run Workspace.explain on the model."
+                f"{version} has no explanation in evidence.", by="policy", line="explain.required", satisfy="Run Workspace.explain on the model."
             )
-        call.state(Stage.POLICY, {"gates": passed})
-        return (yield)
+        return passed
 
-    @hookimpl(wrapper=True)
-    def affidavit_deploy(self, call: DeployCall) -> Wrapped:
-        aliases = self._workspace.versions.aliases(call.version.name)
-        governed = [alias for alias in self._workspace.policy.approvals if aliases.get(alias) == call.version.number]
-        if self._workspace.policy.approvals and not governed:
-            names = ", ".join(self._workspace.policy.approvals)
-            raise Refused(
-                f"{call.version} holds none of the aliases that the policy guards ({names}).",
-                by="policy",
-                line="approvals",
-                satisfy=f"Promote it first: affidavit promote {call.version} {next(iter(self._workspace.policy.approvals))}.",
-            )
-        call.state(Stage.POLICY, {"aliases": governed})
-        return (yield)
+    def _promoted(self, version: Version) -> frozenset[str]:
+        """The aliases whose latest promotion in the ledger is of this version with this very artifact."""
+        latest: dict[str, bool] = {}
+        for evidence in self._workspace.ledger.entries("promote"):
+            predicate = evidence.predicate
+            if predicate.get("phase") != "outcome" or predicate.get("status") != "done":
+                continue
+            for subject in evidence.statement["subject"]:
+                if subject["name"].rpartition(":")[0] == version.name:
+                    latest[predicate["details"]["alias"]] = subject == {"name": str(version), "digest": {"sha256": version.artifact}}
+        return frozenset(alias for alias, is_this in latest.items() if is_this)
 
     def _evidence(self, kind: str, digest: str) -> Evidence | None:
         """The latest successful evidence of `kind` about the model with this digest."""
