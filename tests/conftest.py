@@ -24,6 +24,10 @@ import sqlalchemy as sa
 
 from affidavit.store import Store
 
+# Workers side by side share the cores: more threads than cores wait for each other in busy loops, which makes small trainings fifty times as
+# slow. Torch reads this when a test module first imports it.
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

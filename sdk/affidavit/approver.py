@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from affidavit.errors import InvalidInput, UsageError
+from affidavit.store import writing
 
 if TYPE_CHECKING:
     from affidavit.registry import Version
@@ -45,12 +46,9 @@ class Approver:
             serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
         )
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise UsageError(f"'{path}' exists already; a key is never overwritten.", hint="Choose another file.") from None
-        with os.fdopen(descriptor, "wb") as file:
+        if os.path.lexists(path):
+            raise UsageError(f"'{path}' exists already; a key is never overwritten.", hint="Choose another file.")
+        with writing(Path(path)), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(pem)
             os.fsync(file.fileno())
         return cls(name, key)

@@ -139,6 +139,7 @@ class ArtifactReader:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The files that there are."""
         return tuple(self._contents)
 
     def json(self, name: str) -> Any:

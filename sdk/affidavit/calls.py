@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from affidavit.interfaces.dataset import Dataset, DatasetSource
     from affidavit.interfaces.deployment import Deployment, Predictor
     from affidavit.interfaces.explainer import Explainer
-    from affidavit.interfaces.model import Model, Predictions
+    from affidavit.interfaces.model import Model
     from affidavit.interfaces.training import Training
     from affidavit.registry import Version
     from affidavit.workspace import Workspace
@@ -398,9 +398,6 @@ class PredictCall(_ModelAndData):
     def __init__(self, workspace: Workspace, actor: Actor, *, model: Model, data: Dataset, version: Version | None) -> None:
         super().__init__(workspace, actor, model=model, data=data)
         object.__setattr__(self, "version", version)
-
-    def outputs(self, result: Predictions) -> dict[str, str]:
-        return {}
 
 
 HookedCall = LoadCall | TrainCall | EvaluateCall | ExplainCall | PackageCall | RegisterCall | ApproveCall | PromoteCall | DeployCall | PredictCall

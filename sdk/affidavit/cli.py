@@ -55,12 +55,17 @@ def _fail(error: AffidavitError) -> None:
         from rich.markup import escape
 
         console = Console(stderr=True, soft_wrap=True)
-        console.print(f"[bold red]{kind}:[/] {escape(error.message)}")
+        console.print(f"[bold red]{kind}:[/] {escape(_visible(error.message))}")
         if isinstance(error, Refused):
             console.print(f"  Policy line: {escape(error.line)}")
         if error.hint:
-            console.print(f"  Next: {escape(error.hint)}")
+            console.print(f"  Next: {escape(_visible(error.hint))}")
     sys.exit(error.exit_code)
+
+
+def _visible(text: str) -> str:
+    """Control characters written out: a message may name a column or a bundle's content, and escape codes must not reach the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
 
 
 def _print_json(value: Any) -> None:
@@ -235,7 +240,7 @@ def log(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
                 "index": entry.index,
                 "kind": entry.kind,
                 "phase": entry.predicate.get("phase", ""),
-                "status": entry.predicate.get("status", ""),
+                "status": entry.predicate.get("status") or "",
                 "time": entry.predicate.get("finished") or entry.predicate.get("started", ""),
                 "leaf": entry.leaf_hash,
             }

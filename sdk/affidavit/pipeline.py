@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from affidavit.errors import IntegrityError, PluginError, UsageError
+from affidavit.errors import AffidavitError, IntegrityError, PluginError, UsageError
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.deployment import Endpoint
@@ -79,8 +79,16 @@ class Core:
 
     @hookimpl
     def affidavit_load(self, call: LoadCall) -> Dataset:
-        source = call.reader.read(call.source, **call.options)
-        return Dataset.from_arrow(source, name=call.name, target=call.target, fields=call.fields)
+        try:
+            source = call.reader.read(call.source, **call.options)
+        except AffidavitError:
+            raise
+        except Exception as error:
+            failure = type(error).__name__
+        else:
+            return Dataset.from_arrow(source, name=call.name, target=call.target, fields=call.fields)
+        # Raised outside the handler: a library's message may quote cells that nobody has masked yet.
+        raise PluginError(f"Source '{call.reader.type}' failed on data set '{call.name}' ({failure}).", hint="Check the source and its options.")
 
     @hookimpl
     def affidavit_train(self, call: TrainCall) -> Model:

@@ -112,8 +112,9 @@ class Registry:
             if entry.extra is None or library.startswith("affidavit"):
                 raise PluginError(f"Plugin '{entry.plugin}': {kind} '{name}' needs module '{error.name}', which is absent.") from error
             raise MissingExtra(f"{kind.replace('_', ' ').capitalize()} '{name}'", extra=entry.extra, library=library) from error
-        except (ImportError, AttributeError, SyntaxError) as error:
-            raise PluginError(f"Plugin '{entry.plugin}': {kind} '{name}' cannot be imported from {entry.path}: {error}") from error
+        except (Exception, SystemExit) as error:  # a module may raise anything on import, or try to end the process
+            reason = f"{type(error).__name__}: {error}"
+            raise PluginError(f"Plugin '{entry.plugin}': {kind} '{name}' cannot be imported from {entry.path}: {reason}") from error
         self._loaded[key] = value
         return value
 
@@ -169,7 +170,7 @@ class PluginManager(pluggy.PluginManager):
             plugin = entry.load()
             self._check_hooks(plugin, entry)
             self.register(plugin, name=entry.name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin that asks to end the process takes nobody else down
             self._fail(entry, f"{type(error).__name__}: {error}")
             return
         writer = RegistryWriter(self.registry, entry.name)
@@ -177,7 +178,7 @@ class PluginManager(pluggy.PluginManager):
             for impl in self.hook.affidavit_register.get_hookimpls():
                 if impl.plugin is plugin:
                     impl.function(*[writer for _ in impl.argnames])
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.unregister(plugin)
             self._fail(entry, f"{type(error).__name__}: {error}")
             return

@@ -172,7 +172,10 @@ class Job:
     def run(self) -> JobResult:
         """Run all steps. Raises what a step raises; what was done until then stays in the workspace and its ledger."""
         policy = self.home / self.project.policy if self.project.policy else None
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"The folder '{self.out}' cannot be made: {error.strerror}.", hint="Name another one: --out FOLDER.") from None
         with Workspace(self.out / "workspace", policy=policy, actor=self._actor, passphrase=self._passphrase) as workspace:
             self.result.verifier_key = workspace.verifier_key
             train, test = self._data(workspace)

@@ -27,21 +27,22 @@ from affidavit.calls import (
     RegisterCall,
     TrainCall,
 )
-from affidavit.errors import UsageError
+from affidavit.errors import IntegrityError, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.governance import JSON, Actor, Keyring, Ledger
+from affidavit.interfaces.model import Model
 from affidavit.interfaces.schema import Schema
 from affidavit.interfaces.training import Progress, Training
 from affidavit.pipeline import Core, Pipeline
 from affidavit.plugins import PluginManager, Registry, source_for
 from affidavit.policy import Policy, parse_model
 from affidavit.registry import Version, Versions
-from affidavit.store import Objects, Store
+from affidavit.store import Objects, Store, write_atomic
 
 if TYPE_CHECKING:
     from affidavit.artifacts import Artifact
     from affidavit.interfaces.deployment import Endpoint
-    from affidavit.interfaces.model import Evaluation, Explanation, Model, Predictions, Signature
+    from affidavit.interfaces.model import Evaluation, Explanation, Predictions, Signature
 
 BACKGROUND_ROWS = 100
 """Rows of the training data kept as the reference of later explanations: shap's usual size."""
@@ -97,6 +98,7 @@ class Workspace:
         self.ledger: Ledger = self.service("ledger")(self.store, self.keyring)
         try:
             self.versions = Versions(self.store)
+            self._record_policy(given)
             self._manager.register(Core(), name="core")
             self._manager.load_governance(self)
             self._manager.seal()
@@ -104,11 +106,9 @@ class Workspace:
             self.ledger.close()
             raise
         self._pipeline = Pipeline(self._manager, self.ledger)
-        self._digests: WeakKeyDictionary[Model, str] = WeakKeyDictionary()
+        self._digests: WeakKeyDictionary[Model, tuple[Signature | None, str]] = WeakKeyDictionary()
         self._endpoints: list[Endpoint] = []
         self._models: dict[str, Model] = {}
-        if given is not None or not self.store.files.exists("policy.json"):
-            self.store.files.write("policy.json", self.policy.model_dump_json().encode())
         self._record_plugins()
 
     # -- the life of a model --------------------------------------------------------------------------------------------------------
@@ -255,21 +255,25 @@ class Workspace:
 
     def predict(self, model: Model | Version | str, data: Any) -> Predictions:
         """Answer each row of `data` (a data set, a frame, a dict of columns or a list of dicts)."""
-        chosen = None if _is_model(model) else self.versions.get(model)  # type: ignore[arg-type]  # not a model, so a version
-        instance: Model = model if chosen is None else self.model(chosen)  # type: ignore[assignment]  # see above
-        return GovernedPredictor(self, instance, chosen).predict(_rows(data, instance.fitted.inputs))
+        if isinstance(model, Model):
+            predictor = GovernedPredictor(self, model, None)
+        else:
+            version = self.versions.get(model)
+            predictor = GovernedPredictor(self, self.model(version), version)
+        return predictor.predict(_rows(data, predictor.signature.inputs))
 
     # -- looking back ---------------------------------------------------------------------------------------------------------------
 
     def model(self, version: Version | str) -> Model:
         """The model behind a version, checked byte for byte against its digest."""
         chosen = self.versions.get(version)
-        if chosen.artifact not in self._models:
+        model = self._models.get(chosen.artifact)
+        if model is None or self.model_digest(model) != chosen.artifact:  # somebody fitted the one in memory again
             model = load_model(chosen.artifact, self.objects, self.registry)
             model._governed = True
             self._models[chosen.artifact] = model
-            self._digests[model] = chosen.artifact
-        return self._models[chosen.artifact]
+            self._digests[model] = (model.signature, chosen.artifact)
+        return model
 
     def report(self, path: str | Path) -> Path:
         """Write one self-contained HTML report in which each number names its evidence."""
@@ -317,10 +321,11 @@ class Workspace:
         return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
     def model_digest(self, model: Model) -> str:
-        """The digest of the artifact that `model` is, or would be."""
-        digest = self._digests.get(model)
-        if digest is None:
-            digest = self._digests[model] = model_digest(model)
+        """The digest of the artifact that `model` is, or would be. Remembered until the model is fitted again, which gives it a new signature."""
+        signature, digest = self._digests.get(model, (None, ""))
+        if not digest or signature is not model.signature:
+            digest = model_digest(model)
+            self._digests[model] = (model.signature, digest)
         return digest
 
     def background(self, model: Model) -> Dataset | None:
@@ -345,6 +350,22 @@ class Workspace:
         name = f"backgrounds/{self.model_digest(model)}"
         content = len(header).to_bytes(4, "big") + header + sink.getvalue().to_pybytes()
         self.store.files.write(name, self.keyring.seal(content, purpose="background", name=name))
+
+    def _record_policy(self, given: Policy | None) -> None:
+        """Put a policy in the ledger whenever it is another than last time, and refuse a stored one that is not the one recorded last."""
+        recorded = None
+        for evidence in self.ledger.entries("policy"):
+            recorded = Policy.model_validate(evidence.predicate["content"])
+        if given is None and recorded is not None and recorded != self.policy:
+            raise IntegrityError(
+                "The stored policy is not the one that the ledger recorded last: policy.json was changed or removed by another hand.",
+                hint="Open the workspace with policy=FILE to put a policy in force; that is recorded.",
+            )
+        if recorded != self.policy:
+            content = self.policy.model_dump(mode="json")
+            self.ledger.append("policy", subject={"policy": self.policy.digest}, predicate={"content": content, "by": self.actor.name})
+        if given is not None or not self.store.files.exists("policy.json"):
+            self.store.files.write("policy.json", self.policy.model_dump_json().encode())
 
     def _record_plugins(self) -> None:
         """Put the set of plugins in the ledger whenever it is another than last time."""
@@ -398,12 +419,6 @@ class GovernedPredictor:
         return result
 
 
-def _is_model(value: object) -> bool:
-    from affidavit.interfaces.model import Model
-
-    return isinstance(value, Model)
-
-
 def _rows(data: Any, inputs: Schema) -> Dataset:
     if isinstance(data, Dataset):
         return data
@@ -419,8 +434,5 @@ def _read_policy(policy: str | Path | Policy | Mapping[str, Any] | None) -> Poli
 
 
 def _write(path: Path, content: bytes) -> Path:
-    from affidavit.store import write_atomic
-
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, content)
     return path

@@ -1,14 +1,35 @@
-"""Shared by the end-to-end tests: real plugin distributions on the path."""
+"""Shared by the end-to-end tests: the command line, and real plugin distributions on the path."""
 
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from affidavit.cli import main
+
 _numbers = itertools.count()
+
+
+@pytest.fixture
+def affidavit(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line in this process, which spares each call the start of an interpreter. An exception that it lets through fails the test."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = ["affidavit", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capfd.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return subprocess.CompletedProcess(command, stopped.value.code, printed.out, printed.err)
+
+    return run
 
 
 @pytest.fixture

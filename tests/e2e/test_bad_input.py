@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,9 @@ import yaml
 
 from affidavit.errors import AffidavitError, InvalidInput, UsageError
 from affidavit.workspace import Workspace
+
+CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+Refused = Callable[..., None]
 
 ROWS = "x,colour,y\n" + "".join(f"{n % 7},{'red' if n % 2 else 'blue'},{'yes' if n % 3 else 'no'}\n" for n in range(60))
 PROJECT = {
@@ -35,18 +39,25 @@ def write_project(home: Path, **changes: object) -> None:
     (home / "project.yaml").write_text(yaml.safe_dump({**PROJECT, **changes}))
 
 
+@pytest.fixture
+def refused(home: Path, affidavit: CommandLine) -> Callable[..., None]:
+    """Runs the project and checks that it ends with one error that holds all the words and none of those that it must not `quote`."""
+
+    def check(*words: str, quote: str | None = None) -> None:
+        done = affidavit("run", home / "project.yaml")
+        assert done.returncode in (1, 2), done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("Error:") + done.stderr.count("Refused:") == 1, done.stderr
+        flat = " ".join(done.stderr.split())
+        for word in words:
+            assert word in flat, f"'{word}' is not in: {flat}"
+        assert quote is None or quote not in done.stdout + done.stderr
+
+    return check
+
+
 def run(home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "affidavit", "run", str(home / "project.yaml")], capture_output=True, text=True, check=False)
-
-
-def refused(home: Path, *words: str) -> None:
-    done = run(home)
-    assert done.returncode in (1, 2), done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("Error:") + done.stderr.count("Refused:") == 1, done.stderr
-    flat = " ".join(done.stderr.split())
-    for word in words:
-        assert word in flat, f"'{word}' is not in: {flat}"
 
 
 def test_the_tiny_project_itself_works(home: Path) -> None:
@@ -54,66 +65,73 @@ def test_the_tiny_project_itself_works(home: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_missing_file(home: Path) -> None:
+def test_an_error_ends_the_process_with_its_exit_code_and_no_traceback(home: Path) -> None:
+    write_project(home, model={"type": "tabular.forrest"})
+    done = run(home)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error:")
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_file(home: Path, refused: Refused) -> None:
     (home / "data.csv").unlink()
-    refused(home, "data.csv")
+    refused("data.csv")
 
 
 @pytest.mark.parametrize("content", ["", "x,colour,y\n"])
-def test_empty_csv(home: Path, content: str) -> None:
+def test_empty_csv(home: Path, refused: Refused, content: str) -> None:
     (home / "data.csv").write_text(content)
-    refused(home, "data")
+    refused("data")
 
 
-def test_ragged_row_is_named_by_its_number_and_not_quoted(home: Path) -> None:
+def test_ragged_row_is_named_by_its_number_and_not_quoted(home: Path, refused: Refused) -> None:
     (home / "data.csv").write_text(ROWS + "1,secret-cell\n")
-    refused(home, "62")
-    assert "secret-cell" not in run(home).stderr
+    refused("62", quote="secret-cell")
 
 
-def test_wrong_delimiter(home: Path) -> None:
+def test_wrong_delimiter(home: Path, refused: Refused) -> None:
     (home / "data.csv").write_text(ROWS.replace(",", ";"))
-    refused(home, "delimiter", ";")
+    refused("delimiter", ";")
 
 
-def test_wrong_encoding(home: Path) -> None:
+def test_wrong_encoding(home: Path, refused: Refused) -> None:
     (home / "data.csv").write_bytes(ROWS.replace("red", "röd").encode("latin-1"))
-    refused(home, "utf-8", "encoding")
+    refused("utf-8", "encoding")
 
 
-def test_absent_target(home: Path) -> None:
+def test_absent_target(home: Path, refused: Refused) -> None:
     write_project(home, dataset={"source": "data.csv", "target": "colours"})
-    refused(home, "colours", "Did you mean 'colour'?")
+    refused("colours", "Did you mean 'colour'?")
 
 
-def test_constant_target(home: Path) -> None:
+def test_constant_target(home: Path, refused: Refused) -> None:
     (home / "data.csv").write_text(ROWS.replace(",no", ",yes"))
-    refused(home, "target 'y'", "same value")
+    refused("target 'y'", "same value")
 
 
-def test_infinite_number(home: Path) -> None:
+def test_infinite_number(home: Path, refused: Refused) -> None:
     (home / "data.csv").write_text(ROWS + "inf,red,yes\n")
-    refused(home, "'x'", "infin")
+    refused("'x'", "infin")
 
 
-def test_unknown_column_in_the_policy(home: Path) -> None:
+def test_unknown_column_in_the_policy(home: Path, refused: Refused) -> None:
     (home / "policy.yaml").write_text("masking: {fields: {colur: redact}}\n")
-    refused(home, "colur", "Did you mean 'colour'?")
+    refused("colur", "Did you mean 'colour'?")
 
 
-def test_unknown_policy_key(home: Path) -> None:
+def test_unknown_policy_key(home: Path, refused: Refused) -> None:
     (home / "policy.yaml").write_text("privcy: {epsilon: 1}\n")
-    refused(home, "privcy", "Did you mean 'privacy'?")
+    refused("privcy", "Did you mean 'privacy'?")
 
 
-def test_unknown_model_type(home: Path) -> None:
+def test_unknown_model_type(home: Path, refused: Refused) -> None:
     write_project(home, model={"type": "tabular.forrest"})
-    refused(home, "tabular.forrest", "Did you mean 'tabular.forest'?", "tabular.mlp")
+    refused("tabular.forrest", "Did you mean 'tabular.forest'?", "tabular.mlp")
 
 
-def test_unknown_model_parameter(home: Path) -> None:
+def test_unknown_model_parameter(home: Path, refused: Refused) -> None:
     write_project(home, model={"type": "tabular.forest", "params": {"treees": 3}})
-    refused(home, "treees", "trees")
+    refused("treees", "trees")
 
 
 def test_missing_extra_names_the_pip_line(home: Path) -> None:
@@ -175,3 +193,31 @@ def test_one_changed_byte_of_an_artifact_is_refused_by_name(tmp_path: Path) -> N
     largest.write_bytes(bytes(content))
     with Workspace(tmp_path / "ws", actor="a") as workspace, pytest.raises(AffidavitError, match=largest.name[:12]):
         workspace.model(version)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "taken/report.html", "--workspace", "out/workspace"),
+        ("bundle", ".", "--workspace", "out/workspace"),
+        ("mask", "data.csv", "taken/masked.csv"),
+        ("approver", "new", "rita", "--out", "taken/rita.pem"),
+        ("run", "project.yaml", "--out", "taken"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_place_that_cannot_be_written_ends_in_one_error(
+    home: Path, affidavit: CommandLine, monkeypatch: pytest.MonkeyPatch, command: Sequence[str]
+) -> None:
+    with Workspace(home / "out" / "workspace"):
+        (home / "taken").write_text("a file where a folder would have to be")
+    monkeypatch.chdir(home)
+    done = affidavit(*command)
+    assert done.returncode in (1, 2) and done.stderr.count("Error:") == 1 and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_log_shows_no_word_for_a_status_that_an_intent_does_not_have(home: Path, affidavit: CommandLine) -> None:
+    with Workspace(home / "out" / "workspace") as workspace:
+        workspace.load(home / "data.csv", target="y")
+    done = affidavit("log", "--workspace", home / "out" / "workspace")
+    assert "intent" in done.stdout and "None" not in done.stdout

@@ -6,8 +6,8 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,7 @@ from affidavit.project import Job, JobResult
 from affidavit.workspace import Workspace
 
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"
-
-
-def cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "affidavit", *map(str, arguments)], capture_output=True, text=True, check=False)
+CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +58,19 @@ def test_the_private_model_is_worth_having(done: JobResult) -> None:
     assert done.metrics["roc_auc"] >= 0.65
 
 
-def test_the_bundle_verifies_on_the_command_line_and_not_with_another_key(done: JobResult, home: Path, tmp_path: Path) -> None:
-    good = cli("verify", done.bundle or "", "--key", done.verifier_key, "--json")
+def test_the_bundle_verifies_on_the_command_line_and_not_with_another_key(
+    done: JobResult, home: Path, tmp_path: Path, affidavit: CommandLine
+) -> None:
+    good = affidavit("verify", done.bundle or "", "--key", done.verifier_key, "--json")
     assert good.returncode == 0, good.stderr
     assert json.loads(good.stdout)["ok"] is True
     with Workspace(tmp_path / "other") as other:
-        bad = cli("verify", done.bundle or "", "--key", other.verifier_key)
+        bad = affidavit("verify", done.bundle or "", "--key", other.verifier_key)
     assert bad.returncode == 1
     assert "Traceback" not in bad.stderr
 
 
-def test_a_changed_file_in_the_bundle_is_named(done: JobResult, tmp_path: Path) -> None:
+def test_a_changed_file_in_the_bundle_is_named(done: JobResult, tmp_path: Path, affidavit: CommandLine) -> None:
     assert done.bundle is not None
     content = bytearray(done.bundle.read_bytes())
     with zipfile.ZipFile(done.bundle) as archive:
@@ -79,7 +78,7 @@ def test_a_changed_file_in_the_bundle_is_named(done: JobResult, tmp_path: Path) 
     content[info.header_offset + 30 + len(info.filename) + 100] ^= 1
     changed = tmp_path / "changed.zip"
     changed.write_bytes(content)
-    result = cli("verify", changed, "--key", done.verifier_key)
+    result = affidavit("verify", changed, "--key", done.verifier_key)
     assert result.returncode == 1
     assert "report.html" in result.stdout + result.stderr
 
@@ -150,11 +149,11 @@ def test_one_who_is_not_enrolled_and_the_submitter_cannot_approve(done: JobResul
             workspace.approve("credit-risk:1", "production", approver=dora)
 
 
-def test_the_commands_show_the_workspace_as_tables_and_as_json(done: JobResult, home: Path) -> None:
+def test_the_commands_show_the_workspace_as_tables_and_as_json(done: JobResult, home: Path, affidavit: CommandLine) -> None:
     workspace = home / "out" / "workspace"
     for command, word in (("log", "train"), ("models", "credit-risk:1"), ("budget", "spent"), ("plugins", "tabular")):
-        table = cli(command, "--workspace", workspace)
+        table = affidavit(command, "--workspace", workspace)
         assert table.returncode == 0, table.stderr
-        as_json = cli(command, "--workspace", workspace, "--json")
+        as_json = affidavit(command, "--workspace", workspace, "--json")
         assert as_json.returncode == 0, as_json.stderr
         assert word in json.dumps(json.loads(as_json.stdout))

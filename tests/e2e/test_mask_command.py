@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,10 +15,12 @@ import pytest
 from affidavit.workspace import Workspace
 
 PEOPLE = "mail,note,amount\n" + "".join(f"person{n}@example.org,call +49 30 2312500{n % 10} about it,{n}\n" for n in range(50))
+Mask = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def mask(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "affidavit", "mask", *map(str, arguments)], capture_output=True, text=True, check=False)
+@pytest.fixture
+def mask(affidavit: Callable[..., subprocess.CompletedProcess[str]]) -> Mask:
+    return lambda *arguments: affidavit("mask", *arguments)
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_personal_data_are_gone_and_the_rest_stays(source: Path, tmp_path: Path) -> None:
+def test_personal_data_are_gone_and_the_rest_stays(source: Path, tmp_path: Path, mask: Mask) -> None:
     target = tmp_path / "masked.parquet"
     done = mask(source, target, "--json")
     assert done.returncode == 0, done.stderr
@@ -39,7 +41,7 @@ def test_personal_data_are_gone_and_the_rest_stays(source: Path, tmp_path: Path)
     assert "call" in table["note"][0].as_py()
 
 
-def test_pseudonyms_of_one_workspace_join_across_files(source: Path, tmp_path: Path) -> None:
+def test_pseudonyms_of_one_workspace_join_across_files(source: Path, tmp_path: Path, mask: Mask) -> None:
     with Workspace(tmp_path / "ws", actor="a"):
         pass
     (tmp_path / "policy.yaml").write_text("masking: {fields: {mail: pseudonym}}\n")
@@ -54,7 +56,7 @@ def test_pseudonyms_of_one_workspace_join_across_files(source: Path, tmp_path: P
     ("arguments", "word"),
     [(["nowhere.csv", "out.parquet"], "nowhere.csv"), (["people.csv", "out.xlsx"], ".parquet"), (["people.csv", "people.csv"], "replace its source")],
 )
-def test_bad_input_gets_one_error_and_writes_nothing(source: Path, tmp_path: Path, arguments: list[str], word: str) -> None:
+def test_bad_input_gets_one_error_and_writes_nothing(source: Path, tmp_path: Path, arguments: list[str], word: str, mask: Mask) -> None:
     before = sorted(path.name for path in tmp_path.iterdir())
     done = mask(*[tmp_path / argument for argument in arguments])
     assert done.returncode in (1, 2)

@@ -98,6 +98,19 @@ def test_columns_without_a_field_type_are_refused(values: pa.Array) -> None:
 # -- roles and overrides ---------------------------------------------------------------------------------------------------------------
 
 
+def test_the_index_of_frames_put_together_is_no_feature() -> None:
+    part = pd.DataFrame({"x": [1.0, 2.0, 3.0]}, index=[4, 7, 9])
+    data = Dataset.from_arrow(pd.concat([part, part]))
+    assert data.schema.names == ("x", "__index_level_0__")
+    assert [field.name for field in data.schema.features] == ["x"]
+
+
+@pytest.mark.parametrize("arguments", [{"target": 1}, {"fields": {1: {"role": "protected"}}}])
+def test_a_column_name_that_is_no_text_is_refused_in_words(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="must be text, not of type int"):
+        Dataset.from_arrow(pd.DataFrame({0: [1, 2], 1: [3, 4]}), **arguments)
+
+
 def test_row_keys_become_identifiers_and_other_columns_features() -> None:
     data = Dataset.from_arrow({"customer_id": [3, 1, 2], "shop_id": [1, 1, 2], "paid": [1, 2, 3], "height_id": [0.5, 0.6, 0.7]})
     assert [data.schema[name].role for name in data.schema.names] == [Role.IDENTIFIER, Role.FEATURE, Role.FEATURE, Role.FEATURE]

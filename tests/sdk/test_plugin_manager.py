@@ -14,7 +14,7 @@ from affidavit.errors import IntegrityError, MissingExtra, PluginError, Refused,
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import Stage
 from affidavit.pipeline import Pipeline
-from affidavit.plugins import GOVERNANCE_GROUP, PLUGIN_GROUP, PluginManager
+from affidavit.plugins import GOVERNANCE_GROUP, PLUGIN_GROUP, PluginManager, Registry, RegistryWriter
 
 Install = Callable[..., None]
 numbers = itertools.count()
@@ -55,6 +55,24 @@ def reasons(manager: PluginManager) -> dict[str, str]:
 
 
 class TestLoading:
+    @pytest.mark.parametrize("code", ["raise SystemExit(3)", HOOKIMPL + "@hookimpl\ndef affidavit_register(registry):\n    raise SystemExit(3)\n"])
+    def test_a_plugin_that_ends_the_process_takes_nobody_down(self, install: Install, code: str) -> None:
+        install("quitter", code)
+        manager = manager_with("quitter")
+        assert reasons(manager) == {"quitter": "SystemExit: 3"}
+        assert manager.registry.names("model")
+
+    @pytest.mark.parametrize("code", ["raise SystemExit(3)", "raise RuntimeError('no')"])
+    def test_a_model_module_that_raises_anything_is_an_error_of_its_plugin(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+        (tmp_path / "raises_on_import.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        registry = Registry()
+        writer = RegistryWriter(registry, "acme")
+        writer.add("model", "acme.raises", "raises_on_import:Model")
+        registry._entries.update({(entry.kind, entry.name): entry for entry in writer.added})
+        with pytest.raises(PluginError, match="Plugin 'acme'"):
+            registry.get("model", "acme.raises")
+
     def test_bundled_plugins_all_load(self) -> None:
         manager = manager_with()
         assert reasons(manager) == {}

@@ -173,6 +173,23 @@ def test_a_report_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "report.html").read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("target", ["folder", "file/report.html"])
+def test_a_report_that_cannot_be_there_is_refused_in_one_message(tmp_path: Path, target: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"kept")
+    with pytest.raises(AffidavitError, match=r"is a folder|could not be written"):
+        write_atomic(tmp_path / target, b"report")
+    assert (tmp_path / "file").read_bytes() == b"kept"
+    write_atomic(tmp_path / "new" / "deep" / "report.html", b"report")
+    assert (tmp_path / "new" / "deep" / "report.html").read_bytes() == b"report"
+
+
+def test_a_report_at_the_current_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="'.' is a folder"):
+        write_atomic(Path(), b"report")
+
+
 BLOBS = sa.MetaData()
 BLOB = sa.Table("blobs", BLOBS, sa.Column("data", sa.LargeBinary))
 

@@ -12,4 +12,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def affidavit_register(registry: RegistryWriter) -> None:
+    """Add the service ``roster``."""
     registry.add("service", "roster", "affidavit_governance.access.roster:Roster")

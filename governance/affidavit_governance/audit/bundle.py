@@ -85,7 +85,6 @@ def write_bundle(workspace: Any, path: str | Path, *, report_html: str | None) -
     files[verify.MANIFEST] = seal_statement(manifest, key_id=key.key_id.hex(), sign=keyring.sign)
     data = container.encode(files)
     _record_checkpoint(workspace, size, note)
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, data)
     return target
 

@@ -247,11 +247,19 @@ class PluginRecord(Event):
     refused: list[dict[str, Any]]
 
 
+class PolicyRecord(Event):
+    """Another policy was put in force; the stored policy is believed only if it is the one recorded last."""
+
+    content: dict[str, Any]
+    by: str
+
+
 SCHEMAS: dict[str, type[_Record]] = {
     **dict.fromkeys(DETAILS, CallRecord),
     "predict": PredictRecord,
     "enrol": EnrolRecord,
     "plugin": PluginRecord,
+    "policy": PolicyRecord,
 }
 
 

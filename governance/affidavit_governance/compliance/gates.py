@@ -42,6 +42,11 @@ class Module:
         model = yield
         if model is not call.model:
             raise PluginError(f"A plugin answered the training of '{call.model.type}' with another model than the one that governance watched.")
+        for field in model.fitted.inputs:
+            role = call.data.schema[field.name].role
+            if role is not Role.FEATURE:
+                message = f"Model type '{model.type}' reads column '{field.name}', which has the role '{role}'."
+                raise PluginError(message, hint="Only features are model inputs.")
         return model
 
     @hookimpl(wrapper=True)

@@ -183,14 +183,13 @@ def _quality_tile(book: Book) -> Markup:
 def _fairness_tile(book: Book) -> Markup:
     evaluated = book.about("evaluate")
     fairness = details(evaluated)["evaluation"].get("fairness") or {} if evaluated else {}
-    ratios = [
-        (value, name) for name, found in fairness.items() if (value := number((found["gaps"].get("impact_ratio") or {}).get("value"))) is not None
-    ]
-    if evaluated is None or not ratios:
-        return _tile("Fairness", "–", "! not measured", "warn")
-    value, name = min(ratios)
     verdict, state = _gates(book, "fairness.")
-    return _tile("Fairness: lowest impact ratio", figure(value, evaluated), verdict, state, f", by {words(name)}")
+    for title, gap, worst in (("lowest impact ratio", "impact_ratio", min), ("widest mean prediction gap", "mean_prediction_gap", max)):
+        values = [(value, name) for name, found in fairness.items() if (value := number((found["gaps"].get(gap) or {}).get("value"))) is not None]
+        if values and evaluated is not None:
+            value, name = worst(values)
+            return _tile(f"Fairness: {title}", figure(value, evaluated), verdict, state, f", by {words(name)}")
+    return _tile("Fairness", "–", "! not measured", "warn")
 
 
 def _gates(book: Book, line: str) -> tuple[str, str]:

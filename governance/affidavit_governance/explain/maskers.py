@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from affidavit.interfaces.columns import plain_array, plain_type, tensor_shape
+from affidavit.interfaces.columns import numeric_array, plain_array, plain_type, tensor_shape, text_array
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.schema import FieldType
+from affidavit.interfaces.schema import Field, FieldType
 from affidavit_governance.explain.base import Score
 from affidavit_governance.explain.shapley import Family, Game
 
@@ -71,7 +71,7 @@ class FieldMasker(Masker):
         self.pools: list[Any] = []
         known, own = [], []
         for name in self.players:
-            pool, codes = _codes(pa.chunked_array([*background.column(name).chunks, *data.column(name).chunks], type=data.column(name).type))
+            pool, codes = _codes(_joined(background.column(name), data.column(name), data.schema[name]))
             self.pools.append(pool)
             known.append(codes[: self.copies])
             own.append(codes[self.copies :])
@@ -99,6 +99,28 @@ class FieldMasker(Masker):
 
     def labels(self, row: int) -> list[Any]:
         return [values[row] for values in self._values]
+
+
+def _joined(background: Any, rows: Any, field: Field) -> Any:
+    """The background's values and the rows' in one column.
+
+    A field type covers several Arrow types, and the rows of a request need not have the one that training saw: whole numbers may stand
+    beside numbers with fractions, dates beside timestamps. Each pair then takes the form in which models read the field.
+    """
+    if background.type != rows.type:
+        background, rows = _common_form(background, field), _common_form(rows, field)
+    return pa.chunked_array([*background.chunks, *rows.chunks], type=rows.type)
+
+
+def _common_form(column: Any, field: Field) -> Any:
+    if field.type is FieldType.TENSOR:
+        numbers = np.ascontiguousarray(numeric_array(column, field))
+        return pa.chunked_array([pa.FixedShapeTensorArray.from_numpy_ndarray(numbers)])
+    if field.type is FieldType.NUMERIC:
+        return column.cast(plain_type(column.type)).cast(pa.float64(), safe=False)
+    if field.type is FieldType.DATETIME:
+        return column.cast(plain_type(column.type)).cast(pa.timestamp("us"), safe=False)
+    return text_array(column, field)
 
 
 def _codes(column: Any) -> tuple[Any, NDArray[np.int64]]:

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from affidavit.errors import PluginError, Refused
+from affidavit.errors import PluginError, Refused, UsageError
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
@@ -42,7 +42,12 @@ class Module:
 
     @hookimpl(wrapper=True)
     def affidavit_explain(self, call: ExplainCall) -> Generator[None, Explanation, Explanation]:
-        """Choose the explainer before the call; after it, check every row against the model's own answer."""
+        """Choose the explainer before the call; after it, check every row against the model's own answer.
+
+        No rows are refused: an explanation of nothing would pass as the evidence that promotion asks for.
+        """
+        if len(call.data) == 0:
+            raise UsageError("There are no rows to explain.", hint="Pass at least one row.")
         explainer, reason = self.choose(call.model, call.background, call.method)
         call.replace("explainer", explainer, stage=Stage.EXPLAIN)
         explanation = yield

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from affidavit.errors import UsageError
 from affidavit.interfaces.model import Explanation
+from affidavit.store import writing
 
 UP, DOWN, INK, MUTED, GRID = "#c2410c", "#1d4ed8", "#1f2937", "#6b7280", "#e5e7eb"
 """Orange and blue differ for colour-blind readers too, and in grey print."""
@@ -63,7 +64,7 @@ def plot_explanation(explanation: Explanation, path: str | Path, *, row: int = 0
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     metadata = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": "affidavit"}
-    with target.open("wb") as file:
+    with writing(target), target.open("wb") as file:
         canvas.print_figure(file, format=target.suffix.lower()[1:], metadata=metadata)
 
 

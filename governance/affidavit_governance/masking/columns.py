@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from affidavit.interfaces.dataset import Dataset, as_table
+from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.frames import as_table
 from affidavit_governance.masking.cells import is_bytes, is_text
 from affidavit_governance.masking.findings import Finding, Recognizer
 from affidavit_governance.masking.text import DEFAULT_THRESHOLD, scan_values
@@ -106,7 +107,7 @@ def scan_table(
     dict
         A `ColumnFinding` by column name; columns without findings are absent.
     """
-    table = as_table(dataset)
+    table = dataset.table if isinstance(dataset, Dataset) else as_table(dataset)
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if finding := scan_column(name, column, threshold, recognizers=recognizers):

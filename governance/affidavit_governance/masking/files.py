@@ -14,6 +14,7 @@ import pyarrow.parquet
 from affidavit.errors import UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.policy import MaskingPolicy
+from affidavit.store import writing
 from affidavit_governance.masking.plan import mask_table
 
 _WRITERS = {
@@ -53,18 +54,19 @@ def mask_file(source: Path, target: Path, *, policy: MaskingPolicy, key: bytes, 
     masked, report = mask_table(data, policy, key)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     rows = 0
-    try:
-        with partial.open("wb") as sink:
-            writer = None
-            for batch in masked.batches():
-                writer = writer or _WRITERS[target.suffix](sink, batch.schema)
-                writer.write_batch(batch)
-                rows += batch.num_rows
-            if writer is not None:
-                writer.close()
-            sink.flush()
-            os.fsync(sink.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(target):
+        try:
+            with partial.open("wb") as sink:
+                writer = None
+                for batch in masked.batches():
+                    writer = writer or _WRITERS[target.suffix](sink, batch.schema)
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+                if writer is not None:
+                    writer.close()
+                sink.flush()
+                os.fsync(sink.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
     return {"rows": rows, "columns": report.to_json()["columns"]}

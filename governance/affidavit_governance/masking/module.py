@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from affidavit.calls import Call, EvaluateCall, ExplainCall, LoadCall, PredictCall, TrainCall
+from affidavit.errors import AffidavitError, InvalidInput
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.governance import Stage
@@ -14,6 +16,7 @@ from affidavit.interfaces.model import Model
 from affidavit.interfaces.schema import Schema
 from affidavit_governance.masking.plan import Tools, apply, check_operators, check_policy, plan_for
 from affidavit_governance.masking.prediction import PredictionMasker, registered_tools
+from affidavit_governance.masking.text import scan_text
 
 Wrapped = Generator[None, Any, Any]
 
@@ -51,7 +54,15 @@ class Module:
 
     @hookimpl(wrapper=True)
     def affidavit_load(self, call: LoadCall) -> Wrapped:
-        data = yield
+        withheld = None
+        try:
+            data = yield
+        except AffidavitError as error:
+            withheld = self._withheld(error, call)
+            if withheld is None:
+                raise
+        if withheld is not None:  # raised outside the handler, so that the message does not come back as its context
+            raise withheld
         check_policy(self._policy, data, self.tools)
         return self._mask(call, "data", data, None)
 
@@ -86,6 +97,20 @@ class Module:
         if columns:
             call.state(Stage.MASKING, {"columns": columns})
         return (yield)
+
+    def _withheld(self, error: AffidavitError, call: LoadCall) -> InvalidInput | None:
+        """What to say in the place of an error that quotes personal data: the first row of a file without a header becomes its column names."""
+        text = f"{error.message} {error.hint or ''}"
+        for given in (str(call.source) if isinstance(call.source, (str, Path)) else "", call.target or "", *call.fields):
+            text = text.replace(given, " ") if given else text  # the caller's own words
+        found = scan_text(text, recognizers=self.tools.recognizers)
+        if not found:
+            return None
+        return InvalidInput(
+            f"Data set '{call.name}' cannot be read ({type(error).__name__}). The reason is withheld: it names a column, and the name holds "
+            f"personal data ({found[0].entity}).",
+            hint="If the first row of the file is data, give the file a header.",
+        )
 
     def _mask(self, call: Call, what: str, data: Dataset, trained: Schema | None) -> Dataset:
         plan = plan_for(data, self._policy, tools=self.tools, trained=trained)

@@ -154,8 +154,11 @@ def check_policy(policy: MaskingPolicy, dataset: Dataset, tools: Tools | None = 
     ------
     UsageError
         The policy names an unknown column, an entity that nothing finds and no field declares, an unknown operator or setting.
+    InvalidInput
+        The data set's name or a column's name holds personal data.
     """
     tools = tools or Tools()
+    _check_names(dataset, tools)  # before any message lists the columns
     for name in policy.fields:
         if name not in dataset.schema:
             raise UsageError(

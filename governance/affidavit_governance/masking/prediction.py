@@ -175,9 +175,7 @@ def _suspect_text(table: pa.Table) -> bool:
 
 
 def _suspect_bytes(body: bytes) -> bool:
-    return bool(
-        (b"@" in body and _AT.search(body)) or _DIGITS.search(body) or _COLONS.search(body) or (not body.isascii() and _UNUSUAL.search(body))
-    )
+    return bool((b"@" in body and _AT.search(body)) or _DIGITS.search(body) or _COLONS.search(body) or (not body.isascii() and _UNUSUAL.search(body)))
 
 
 def _suspect_cells(cells: Sequence[tuple[Any, ...]], layout: _Layout) -> bool:

@@ -82,6 +82,7 @@ class PrivateLoop:
 
     @property
     def executed(self) -> int:
+        """Steps that count as released, which is from just before their noise is drawn."""
         return self._optimizer.released
 
     @property

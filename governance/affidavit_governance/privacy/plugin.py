@@ -12,4 +12,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def affidavit_register(registry: RegistryWriter) -> None:
+    """Add the service ``budget``."""
     registry.add("service", "budget", "affidavit_governance.privacy.budget:Budget", extra="privacy")

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from affidavit.errors import UsageError
-from affidavit.interfaces.dataset import Dataset, DatasetSource, as_table
+from affidavit.interfaces.dataset import Dataset, DatasetSource
+from affidavit.interfaces.frames import as_table
 from affidavit_plugins.sources.files import check_options
 
 

@@ -118,6 +118,9 @@ class TableEncoding:
         numeric = [field for field in data.schema if field.type in (FieldType.NUMERIC, FieldType.DATETIME)]
         matrix = [numbers(data, field) if field.bounds is None else np.clip(numbers(data, field), *field.bounds) for field in numeric]
         center, scale = engine.center_and_scale(np.stack(matrix, axis=1)) if numeric else (np.zeros(0), np.ones(0))
+        for field, c, s in zip(numeric, center, scale, strict=True):
+            if not (np.isfinite(c) and np.isfinite(s)):
+                raise InvalidInput(f"Column '{field.name}' holds numbers too large to use.", hint="Correct or clear them, or give the field bounds.")
         moments = {field.name: (float(c), float(s)) for field, c, s in zip(numeric, center, scale, strict=True)}
         return cls(tuple(_learn_column(data, field, engine, moments) for field in data.schema))
 

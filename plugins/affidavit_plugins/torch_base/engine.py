@@ -49,9 +49,10 @@ class PlainEngine:
         """Mean and standard deviation of each column, missing values (NaN) left out; a constant or empty column gets scale 1."""
         present = ~np.isnan(columns)
         count = np.maximum(present.sum(axis=0), 1)
-        center = np.where(present, columns, 0.0).sum(axis=0) / count
-        deviation = np.where(present, columns - center, 0.0)
-        scale = np.sqrt((deviation**2).sum(axis=0) / count)
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers too large come out infinite, which the model refuses by column
+            center = np.where(present, columns, 0.0).sum(axis=0) / count
+            deviation = np.where(present, columns - center, 0.0)
+            scale = np.sqrt((deviation**2).sum(axis=0) / count)
         # Rounding leaves a constant column of large numbers a tiny spread, which division would blow up.
         constant = scale <= 1e-12 * np.maximum(1.0, np.abs(center))
         return center, np.where(constant, 1.0, scale)

@@ -56,6 +56,8 @@ class Target:
         if task.classifies:
             return cls(field, task, tuple(class_labels(data)[1]))
         center, scale = engine.center_and_scale(_numbers(data, field)[:, None])
+        if not (np.isfinite(center[0]) and np.isfinite(scale[0])):
+            raise InvalidInput(f"The target '{field.name}' holds numbers too large to use.", hint="Correct those rows, or give the target bounds.")
         return cls(field, task, center=float(center[0]), scale=float(scale[0]))
 
     @property

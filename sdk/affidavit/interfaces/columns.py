@@ -354,6 +354,8 @@ def _build(values: Sequence[Any], field: Field) -> pa.Array:
             raise TypeError("Arrow would take a number as microseconds, which nobody said it is")
         array = pa.array(values, type=arrow_type(field), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        array = None
+    if array is None:  # outside the handler: Arrow's message quotes cells, and would be printed as the context of a refusal
         array = pa.array([_read_value(value, field, row) for row, value in enumerate(values, start=1)], type=arrow_type(field))
     if field.type is FieldType.NUMERIC and pc.any(pc.is_inf(array)).as_py():
         row = pc.index(pc.is_inf(array), True).as_py() + 1

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from affidavit.errors import InvalidInput, UsageError
-from affidavit.interfaces.schema import Field, Role, Schema
+from affidavit.interfaces.frames import as_table, contiguous_stream, first_rows, refuse_empty
+from affidavit.interfaces.schema import Schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,15 +119,15 @@ class Dataset:
         from affidavit.interfaces.infer import check_values, infer_schema, infer_types
 
         if callable(data):
-            data = _contiguous_stream(data)
-            sample = _first_rows(data(), SAMPLE_ROWS)
-            _refuse_empty(sample, name)
+            data = contiguous_stream(data)
+            sample = first_rows(data(), SAMPLE_ROWS)
+            refuse_empty(sample, name)
             schema = infer_types(sample, target=target, fields=fields or {})
             made = cls(data, schema, name=name)
             made._rows = check_values(data(), schema)
             return made
-        table = as_table(data)
-        _refuse_empty(table, name)
+        table = data.table if isinstance(data, Dataset) else as_table(data)
+        refuse_empty(table, name)
         schema = infer_schema(table, target=target, fields=fields)
         if isinstance(data, Dataset):
             for known in data.schema:
@@ -290,7 +291,7 @@ class Dataset:
 
     def head(self, rows: int = 5) -> Dataset:
         """The first `rows` rows."""
-        table = self._table if self._table is not None else _first_rows(self._source_batches(), rows)
+        table = self._table if self._table is not None else first_rows(self._source_batches(), rows)
         return self.derive(table.slice(0, rows), self.schema, "head", rows=rows)
 
     def filter(self, keep: Any, *, operation: str = "filter", **parameters: Any) -> Dataset:
@@ -383,83 +384,3 @@ class DatasetSource(ABC):
         InvalidInput
             The file is missing, empty, ragged or wrongly encoded. The message never quotes a cell.
         """
-
-
-def as_table(data: Any) -> pa.Table:
-    """An Arrow table from a table, a dict of columns, or anything with ``__arrow_c_stream__``.
-
-    Raises
-    ------
-    InvalidInput
-        A column mixes types, or columns differ in length. Arrow's own message would quote a value.
-    UsageError
-        The object is no data set.
-    """
-    if isinstance(data, pa.Table):
-        return _contiguous(data)
-    if isinstance(data, Dataset):
-        return data.table
-    if not isinstance(data, Mapping) and not hasattr(data, "__arrow_c_stream__"):
-        raise UsageError(
-            f"An object of type {type(data).__name__} is no data set.",
-            hint="Pass a path, an Arrow table, a pandas or Polars frame, or a dict of columns.",
-        )
-    try:
-        return _contiguous(pa.table(dict(data)) if isinstance(data, Mapping) else pa.table(data))
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        raise InvalidInput(
-            f"The {type(data).__name__} cannot be read as a table{_culprit(data)}.",
-            hint="Each column needs values of one type, and all columns the same length.",
-        ) from None
-
-
-def _culprit(data: Any) -> str:
-    """Which column Arrow stumbles on, without its message."""
-    names = list(data if isinstance(data, Mapping) else getattr(data, "columns", ()))
-    if len(set(names)) < len(names):
-        return ": two columns have one name"
-    for name in names:
-        try:
-            pa.array(data[name])
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            return f": column '{name}' mixes types that do not go together"
-    return ""
-
-
-def _refuse_empty(table: pa.Table, name: str) -> None:
-    if table.num_columns == 0 or table.num_rows == 0:
-        raise InvalidInput(f"Data set '{name}' has {table.num_columns} columns and {table.num_rows} rows: there is nothing to work with.")
-
-
-def _first_rows(batches: Iterable[pa.RecordBatch], rows: int) -> pa.Table:
-    first, count = [], 0
-    for batch in batches:
-        first.append(batch)
-        count += batch.num_rows
-        if count >= rows:
-            break
-    return pa.Table.from_batches(first) if first else pa.table({})
-
-
-def _contiguous(table: pa.Table) -> pa.Table:
-    """The table without view types, which Polars exports and on which Arrow can neither filter nor take."""
-    from affidavit.interfaces.columns import plain_array, plain_type
-
-    for position, member in enumerate(table.schema):
-        values = member.type.value_type if pa.types.is_dictionary(member.type) else member.type
-        if pa.types.is_string_view(values) or pa.types.is_binary_view(values):
-            chunks = [plain_array(chunk) for chunk in table.column(position).chunks]
-            column = pa.chunked_array(chunks, type=plain_type(member.type))
-            table = table.set_column(position, member.name, column if values == member.type else column.dictionary_encode())
-    return table
-
-
-def _contiguous_stream(stream: BatchStream) -> BatchStream:
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in stream():
-            yield from _contiguous(pa.Table.from_batches([batch])).to_batches()
-
-    return batches
-
-
-__all__ = ["BatchStream", "Dataset", "DatasetSource", "Field", "Lineage", "Role", "Schema", "as_table"]

@@ -26,7 +26,9 @@ MAX_INTEGER_CLASSES = 20
 TEXT_WORDS = 4.0
 TEXT_BYTES = 40.0
 TEXT_DISTINCT = 1000
-ROW_KEY = re.compile(r"(^|_)(id|uuid|guid|index)$|^__index_level_\d+__$|^unnamed: 0$", re.IGNORECASE)
+ROW_KEY = re.compile(r"(^|_)(id|uuid|guid|index)$|^unnamed: 0$", re.IGNORECASE)
+FRAME_INDEX = re.compile(r"^__index_level_\d+__$")
+"""What Arrow calls the unnamed index of a pandas frame."""
 
 
 def infer_schema(table: pa.Table, *, target: str | None = None, fields: Mapping[str, Mapping[str, Any]] | None = None) -> Schema:
@@ -39,7 +41,8 @@ def infer_schema(table: pa.Table, *, target: str | None = None, fields: Mapping[
     A column without any value is NUMERIC.
 
     Roles. `target` becomes the target. A column named like a row key (``id``, ``…_id``, ``uuid``, ``index``) whose values are all there
-    and all different is an identifier, unless it holds numbers with fractions. Everything else is a feature.
+    and all different is an identifier, unless it holds numbers with fractions; so is the unnamed index of a pandas frame. Everything else
+    is a feature.
 
     Parameters
     ----------
@@ -171,6 +174,8 @@ def _target(data: Dataset) -> Field:
 
 def _known(what: str, name: str, known: Iterable[str]) -> None:
     known = list(known)
+    if not isinstance(name, str):
+        raise UsageError(f"The name of a {what} must be text, not of type {type(name).__name__}.", hint=f"There are: {shortlist(known)}.")
     if name not in known:
         raise UsageError(f"There is no {what} '{name}'.{nearest(name, known)}", hint=f"There are: {shortlist(known)}.")
 
@@ -268,6 +273,8 @@ def _present(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 def _is_row_key(name: str, column: pa.ChunkedArray) -> bool:
     kind = plain_type(column.type)
+    if FRAME_INDEX.match(name):  # repeated values are no sign of a feature here: frames that were put together repeat their row numbers
+        return True
     if not ROW_KEY.search(name) or not (pa.types.is_integer(kind) or _is_text(kind)) or len(column) < 2 or column.null_count:
         return False
     return bool(pc.count_distinct(column.cast(kind)).as_py() == len(column))

@@ -167,15 +167,27 @@ class SqlFiles:
             raise AffidavitError(f"The database failed on the stored file '{name}' ({type(error.orig).__name__}); its old content stands.") from error
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file outside a workspace, such as a report: its old content or all of the new, also after a crash.
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the missing folders above `path`, a file outside a workspace, and turn what the operating system refuses into one clear error.
 
     Raises
     ------
+    UsageError
+        `path` is a folder.
     AffidavitError
         It cannot be written; the old content is intact.
     """
     with _refusing(f"'{path.name}'", path.parent):
+        if path.is_dir():
+            raise UsageError(f"'{path}' is a folder.", hint="Name a file.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file outside a workspace, such as a report: its old content or all of the new, also after a crash. Errors as in `writing`."""
+    with writing(path):
         _replace(path, data, path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp"), mode=0o666)
 
 

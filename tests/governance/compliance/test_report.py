@@ -155,6 +155,21 @@ def test_personal_data_is_not_in_the_page(told):
             assert secret not in text
 
 
+def test_the_summary_of_a_model_of_numbers_names_its_gap_between_groups(tmp_path):
+    generator = np.random.default_rng(2)
+    x, group = generator.normal(size=200), generator.integers(0, 2, 200)
+    policy = {"fairness": {"protected": ["g"], "gates": [{"metric": "mean_prediction_gap", "max": 5}]}, "approvals": {}}
+    with af.Workspace(tmp_path / "ws", policy=policy, passphrase="correct horse battery") as workspace:
+        data = workspace.load({"x": x + group, "g": np.array(["f", "m"])[group], "y": 3 * x + generator.normal(size=200)}, target="y")
+        model = workspace.train("tabular.linear", data)
+        gap = workspace.evaluate(model, data).fairness["g"]["gaps"]["mean_prediction_gap"]["value"]
+        workspace.explain(model, data.head(3))
+        workspace.promote(workspace.register(model, "m"), "production")
+        page = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", workspace.service("report")(workspace)))
+    assert re.search(rf"Fairness: widest mean prediction gap {re.escape(written(gap))} E\d+ ✓ 1 gates? passed", page)
+    assert "not measured" not in page
+
+
 def test_the_page_is_the_same_each_time_it_is_made(told):
     workspace, text = told
     assert render_report(workspace) == text

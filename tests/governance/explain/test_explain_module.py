@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import affidavit as af
@@ -59,6 +61,17 @@ def test_a_method_can_be_asked_for_by_name(tmp_path, method):
         options = {} if method == "exact" else {"budget": 4000}
         explanation = workspace.explain(model, data.head(2), method=method, **options)
     assert explanation.method == method and explanation.details["reason"] == "asked for by name"
+
+
+def test_an_explanation_of_no_rows_is_refused_and_no_evidence_for_promotion(tmp_path):
+    with af.Workspace(tmp_path / "ws", policy={"approvals": {}}, actor="tester", passphrase=PASSPHRASE) as workspace:
+        model, data = trained(workspace)
+        with pytest.raises(UsageError, match="no rows to explain"):
+            workspace.explain(model, data.head(0))
+        workspace.evaluate(model, data)
+        version = workspace.register(model, "toy")
+        with pytest.raises(Refused, match="explan"):
+            workspace.promote(version, "production")
 
 
 def test_unknown_and_unfit_methods_are_refused_with_what_there_is(tmp_path):
@@ -123,6 +136,29 @@ def test_each_prediction_carries_its_explanation_where_the_policy_says_so(tmp_pa
     np.testing.assert_allclose(found.predicted, np.log(predictions.score() / (1 - predictions.score())), atol=1e-9)
     np.testing.assert_allclose(again.explanations.values[0], found.values[2], atol=1e-13)
     assert len(empty.explanations) == 0
+
+
+def test_rows_of_plain_values_are_explained_like_the_frame_they_come_from(tmp_path):
+    """A request's Arrow types differ from training's: numbers with fractions for whole ones, timestamps for dates, text for dictionaries."""
+    generator = np.random.default_rng(1)
+    days = [datetime.date(2020, 1, 1) + datetime.timedelta(days=int(day)) for day in generator.integers(0, 900, 160)]
+    whole, code = generator.integers(0, 9, 160), generator.integers(0, 4, 160)
+    columns = {
+        "whole": whole,
+        "day": pa.array(days),
+        "colour": pa.array(np.array(["red", "blue"])[generator.integers(0, 2, 160)]).dictionary_encode(),
+        "code": code,
+        "y": np.where(whole + code > 6, "good", "bad"),
+    }
+    with af.Workspace(tmp_path / "ws", policy={"explain": {"each_prediction": True}}, actor="tester", passphrase=PASSPHRASE) as workspace:
+        data = workspace.load(pa.table(columns), target="y", fields={"code": {"type": "categorical"}})
+        model = workspace.train("tabular.mlp", data, epochs=3)
+        frame = workspace.predict(model, data.head(1)).explanations
+        row = {"whole": float(whole[0]), "day": days[0].isoformat(), "colour": data.to_list("colour")[0], "code": str(code[0])}
+        plain = workspace.predict(model, [row]).explanations
+        fraction = workspace.predict(model, [{**row, "whole": 2.5, "colour": None}]).explanations
+    assert np.allclose(plain.values, frame.values, atol=1e-12) and abs(plain.values).max() > 1e-3
+    assert fraction.inputs[0][0] == 2.5 and fraction.residual.max() < 1e-6
 
 
 def test_each_prediction_without_background_is_refused_and_not_answered(tmp_path, monkeypatch):

@@ -193,14 +193,14 @@ ADVERSARIAL = {
 }
 
 
-# Linear work on 400,000 characters takes about a second of the processor, quadratic work minutes. The system ends the child after ten.
+# Linear work on 200,000 characters takes half a second of the processor, quadratic work a quarter of a minute at least. The system ends the child after five.
 SCAN_LONG = """
 import json, signal, sys
 from affidavit_governance.masking import scan_text
 for name, unit in json.load(sys.stdin).items():
     print(name, flush=True)
-    signal.setitimer(signal.ITIMER_PROF, 10)
-    scan_text((unit * 400_000)[:400_000] + "a")
+    signal.setitimer(signal.ITIMER_PROF, 5)
+    scan_text((unit * 200_000)[:200_000] + "a")
 """
 
 

@@ -155,6 +155,14 @@ def test_free_text_and_infinite_numbers_are_refused_by_column():
         model.predict(bad)
 
 
+def test_numbers_too_large_to_standardise_are_refused_by_column_and_bounds_help():
+    huge = {"number": np.linspace(-1, 1, 40) * 1e300, "y": np.tile(["no", "yes"], 20)}
+    with pytest.raises(InvalidInput, match=r"'number' holds numbers too large"):
+        MLP(epochs=1).fit(Dataset.from_arrow(huge, target="y"), Training(engine=PlainEngine()))
+    bounded = Dataset.from_arrow(huge, target="y", fields={"number": {"bounds": [-1e6, 1e6]}})
+    assert len(MLP(epochs=1).fit(bounded, Training(engine=PlainEngine())).predict(bounded)) == 40
+
+
 def test_it_learns_mixed_columns_with_missing_values():
     model = MLP().fit(dataset(600))
     test = dataset(600, seed=1)

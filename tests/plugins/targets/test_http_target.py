@@ -422,7 +422,7 @@ def test_a_flood_without_end_is_cut_off() -> None:
     with Http().deploy(Direct(MODEL), port=0, max_bytes=10_000) as running:
         port = int((running.url or "").rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=20) as raw:
-            raw.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+            raw.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
             sent = 0
             try:
                 while sent < 100_000_000:
@@ -575,3 +575,21 @@ def check_answer(response: httpx.Response) -> None:
     assert response.status_code in (200, 400, 413), response.text
     answer = response.json()
     assert ("outputs" in answer) if response.status_code == 200 else (list(answer) == ["error"])
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::2]", "localhost.", "127.0.0.1@evil", ""])
+def test_without_a_key_a_request_for_another_host_is_turned_away(client: httpx.Client, host: str) -> None:
+    answer = client.post(INFER, json=valid(), headers={"Host": host})
+    assert answer.status_code == 421
+    assert client.get("/v2", headers={"Host": host}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "127.0.0.5:80", "[::1]", "[::1]:8080"])
+def test_without_a_key_loopback_is_answered_under_all_its_names(client: httpx.Client, host: str) -> None:
+    assert client.post(INFER, json=valid(), headers={"Host": host}).status_code == 200
+
+
+def test_with_a_key_the_host_may_be_any() -> None:
+    with Http().deploy(Direct(MODEL), port=0, api_key=KEY) as running:
+        answer = httpx.get(f"{running.url}/v2", headers={"Host": "models.example", "X-Api-Key": KEY}, trust_env=False)
+        assert answer.status_code == 200

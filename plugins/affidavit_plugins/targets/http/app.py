@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 import logging
+import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +38,8 @@ def create_app(predictor: Predictor, *, api_key: str | None, max_bytes: int, max
     Parameters
     ----------
     api_key
-        Required of every request but the health probes, as ``Authorization: Bearer …`` or ``X-Api-Key``; None lets everybody in.
+        Required of every request but the health probes, as ``Authorization: Bearer …`` or ``X-Api-Key``; None lets in whoever names this
+        machine's loopback in the ``Host`` header.
     max_bytes, max_rows
         Larger requests get 413.
     """
@@ -45,7 +48,7 @@ def create_app(predictor: Predictor, *, api_key: str | None, max_bytes: int, max
     app.add_exception_handler(HTTPException, _http_error)
     _add_server_routes(app)
     _add_model_routes(app, predictor, max_bytes, max_rows)
-    return app if api_key is None else _KeyGuard(app, api_key)
+    return _HostGuard(app) if api_key is None else _KeyGuard(app, api_key)
 
 
 def _add_server_routes(app: FastAPI) -> None:
@@ -156,6 +159,32 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     message = {404: "There is nothing at this address.", 405: "This address does not take that method."}.get(error.status_code, "The request failed.")
     return JSONResponse({"error": message}, error.status_code, headers=dict(error.headers or {}))
+
+
+class _HostGuard:
+    """Lets a request in if it is addressed to loopback by name or number.
+
+    A web page whose name is pointed at 127.0.0.1 after it was loaded (DNS rebinding) is of one origin with this server and may send and read
+    anything; its browser still names the page's host.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not all(_is_loopback(value) for name, value in scope["headers"] if name == b"host"):
+            response = JSONResponse({"error": "Without an API key this server answers only to localhost."}, 421)
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_loopback(host: bytes) -> bool:
+    name = re.sub(r":[0-9]*\Z", "", host.decode("latin-1")).lower()
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
 
 
 class _KeyGuard:
