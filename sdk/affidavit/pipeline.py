@@ -50,6 +50,11 @@ class Pipeline:
     def __init__(self, manager: PluginManager, ledger: Ledger) -> None:
         self._manager = manager
         self._ledger = ledger
+        self._closed = False
+
+    def close(self) -> None:
+        """Answer no more calls."""
+        self._closed = True
 
     def run(self, call: Call) -> Any:
         """Run one call.
@@ -58,9 +63,13 @@ class Pipeline:
         ------
         PluginError
             Nobody answered, or the hooks were tampered with.
+        UsageError
+            The workspace was closed.
         IntegrityError
             The call answered but its outcome is not in the ledger: an answer that nobody can check is not given out.
         """
+        if self._closed:
+            raise UsageError("This workspace is closed; it answers no more calls.", hint="Open it again: Workspace(location).")
         hook = self._manager.hook_for(_HOOK[call.kind])
         token = inside_call.set(True)
         try:

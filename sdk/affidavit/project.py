@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from affidavit.approver import Approver
 from affidavit.errors import IntegrityError, UsageError
@@ -95,6 +95,14 @@ class Project(_Section):
     promote: PromoteSection | None = None
     deploy: DeploySection | None = None
     report: tuple[Literal["html"], ...] = ("html",)
+
+    @model_validator(mode="after")
+    def _road(self) -> Project:
+        if self.promote is not None and self.register_as is None:
+            raise ValueError("'promote' needs 'register': only a registered version can be promoted")
+        if self.deploy is not None and self.promote is None:
+            raise ValueError("'deploy' needs 'promote': only a promoted version is deployed")
+        return self
 
     @classmethod
     def read(cls, path: str | Path) -> Project:

@@ -384,6 +384,7 @@ class Workspace:
         for endpoint in self._endpoints:
             endpoint.stop()
         self._endpoints.clear()
+        self._pipeline.close()
         self.ledger.close()
         self.store.close()
 

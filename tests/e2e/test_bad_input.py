@@ -221,3 +221,18 @@ def test_the_log_shows_no_word_for_a_status_that_an_intent_does_not_have(home: P
         workspace.load(home / "data.csv", target="y")
     done = affidavit("log", "--workspace", home / "out" / "workspace")
     assert "intent" in done.stdout and "None" not in done.stdout
+
+
+def test_a_section_that_would_be_passed_over_is_refused(home: Path, refused: Refused) -> None:
+    write_project(home, deploy={"target": "in-process"})
+    refused("'deploy' needs 'promote'")
+    write_project(home, promote={"alias": "production"})
+    refused("'promote' needs 'register'")
+
+
+def test_a_closed_workspace_answers_no_more_calls(tmp_path: Path) -> None:
+    with Workspace(tmp_path / "ws", actor="a") as workspace:
+        data = workspace.load(pa.table({"x": [float(n % 7) for n in range(60)], "y": ["n", "p", "p"] * 20}), target="y")
+        model = workspace.train("tabular.logistic", data)
+    with pytest.raises(UsageError, match="closed"):
+        workspace.predict(model, {"x": [1.0]})
