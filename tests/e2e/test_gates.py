@@ -95,6 +95,15 @@ def test_a_version_that_was_never_evaluated_does_not_pass_a_gate(shop: Any) -> N
     assert "no evaluation" in str(shop({"quality": {"gates": [{"metric": "roc_auc", "min": 0.1}]}}, evaluate=False).refusal())
 
 
+def test_an_evaluation_on_the_training_rows_does_not_pass_a_gate(shop: Any) -> None:
+    made = shop({"quality": {"gates": [{"metric": "roc_auc", "min": 0.1}]}})
+    train, test = made.workspace.load(people(), target="good", name="people").split(test=0.5, seed=1)
+    made.workspace.evaluate(made.model, train)
+    assert "rows that it was trained on" in str(made.refusal())
+    made.workspace.evaluate(made.model, test)
+    assert made.promote()
+
+
 def test_a_metric_that_does_not_exist_is_an_error_of_the_policy(shop: Any) -> None:
     with pytest.raises(UsageError, match="Did you mean 'roc_auc'"):
         shop({"quality": {"gates": [{"metric": "roc_auk", "min": 0.1}]}}).promote()

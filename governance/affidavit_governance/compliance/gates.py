@@ -96,6 +96,13 @@ class Module:
         self._check_privacy(digest, passed)
         evaluation = self._evidence("evaluate", digest)
         figures: Mapping[str, Any] | None = evaluation.predicate["details"]["evaluation"] if evaluation else None
+        if evaluation and (policy.quality.gates or policy.fairness.gates) and _rows(evaluation) & _rows(self._evidence("train", digest)):
+            raise Refused(
+                f"{version} was last measured on the very rows that it was trained on.",
+                by="policy",
+                line="quality.gates" if policy.quality.gates else "fairness.gates",
+                satisfy="Run Workspace.evaluate on rows kept for testing.",
+            )
         for number, gate in enumerate(policy.quality.gates):
             line = f"quality.gates[{number}]"
             passed.append(_hold(gate, _metric(figures, gate, line), line, str(version)))
@@ -150,6 +157,12 @@ class Module:
                 satisfy="Train it again under this policy.",
             )
         passed.append({"line": "privacy.epsilon", "measured": epsilon, "bound": policy.epsilon})
+
+
+def _rows(evidence: Evidence | None) -> set[str]:
+    """Fingerprints of the data sets that went into a call."""
+    inputs = evidence.predicate["inputs"] if evidence else {}
+    return {digest for name, digest in inputs.items() if name.startswith("dataset:")}
 
 
 def _metric(figures: Mapping[str, Any] | None, gate: Gate, line: str) -> Mapping[str, Any]:
