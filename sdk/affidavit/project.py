@@ -234,7 +234,8 @@ class Job:
                 rows = test.head(self.project.explain.rows)
                 explanation = workspace.explain(model, rows, method=self.project.explain.method, report=self._on_progress)
                 top = max(zip(abs(explanation.values).mean(axis=0), explanation.players, strict=True))[1]
-                step.result = f"{len(explanation)} rows by {explanation.method}; strongest: {top}; largest residual {explanation.residual.max():.1e}"
+                residual = _last(workspace, "explain")["stages"]["explain"]["max_relative_residual"]
+                step.result = f"{len(explanation)} rows by {explanation.method}; strongest: {top}; largest relative residual {residual:.1e}"
         return model
 
     def _release(self, workspace: Workspace, model: Model, test: Dataset) -> None:

@@ -230,6 +230,7 @@ def explanation_section(book: Book) -> Markup:
         ),
         ("Explained", join(said["output"], " of ", figure(said["rows"], evidence), " rows")),
         ("Largest additivity residual", figure(said["max_residual"], evidence)),
+        ("The same, relative", figure(stage(evidence, "explain").get("max_relative_residual"), evidence)),
         ("Background", join(figure(settings.get("background_rows"), evidence), " rows, ", digest(settings.get("background")))),
         ("Model rows asked", figure(settings.get("model_rows"), evidence)),
     ]

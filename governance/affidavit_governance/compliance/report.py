@@ -210,8 +210,8 @@ def _explanation_tile(book: Book) -> Markup:
         join(said["method"], ", ", figure(said["rows"], explained), " rows"),
         verdict,
         state,
-        ", residual ",
-        figure(said["max_residual"], explained),
+        ", relative residual ",
+        figure(stage(explained, "explain").get("max_relative_residual"), explained),
     )
 
 
