@@ -165,6 +165,7 @@ class Workspace:
         Refused
             The policy or the data set's privacy budget refuses; the message says what would satisfy it.
         """
+        _loaded(data, "train on")
         instance: Model = self.registry.get("model", model)(**params)
         training = Training(validation=validation, seed=seed, report=report or (lambda progress: None))
         call = TrainCall(self, self.actor, model=instance, data=data, training=training)
@@ -175,6 +176,7 @@ class Workspace:
 
     def evaluate(self, model: Model, data: Dataset, *, seed: int = 0) -> Evaluation:
         """Measure `model` on `data`: quality with 95 % intervals, and group figures for the policy's protected columns."""
+        _loaded(data, "evaluate on")
         result: Evaluation = self._pipeline.run(EvaluateCall(self, self.actor, model=model, data=data, seed=seed))
         return result
 
@@ -198,6 +200,7 @@ class Workspace:
         options
             ``label`` (the class to explain), ``seed`` and what the method takes.
         """
+        _loaded(data, "explain")
         reference = background if background is not None else self.background(model)
         if reference is None:
             raise UsageError("There is no background for this model here.", hint="Pass background=, some rows of the training data.")
@@ -418,6 +421,13 @@ class GovernedPredictor:
         call = PredictCall(workspace, workspace.actor, model=self._model, data=data, version=self._version)
         result: Predictions = workspace._pipeline.run(call)
         return result
+
+
+def _loaded(data: object, what: str) -> None:
+    if not isinstance(data, Dataset):
+        raise UsageError(
+            f"The rows to {what} are of type {type(data).__name__}, not a Dataset.", hint="Load them first: Workspace.load(rows, target=…)."
+        )
 
 
 def _rows(data: Any, inputs: Schema) -> Dataset:

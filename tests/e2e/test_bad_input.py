@@ -236,3 +236,16 @@ def test_a_closed_workspace_answers_no_more_calls(tmp_path: Path) -> None:
         model = workspace.train("tabular.logistic", data)
     with pytest.raises(UsageError, match="closed"):
         workspace.predict(model, {"x": [1.0]})
+
+
+def test_rows_that_were_not_loaded_are_refused_by_name(tmp_path: Path) -> None:
+    table = pa.table({"x": [float(n % 7) for n in range(60)], "y": ["n", "p", "p"] * 20})
+    with Workspace(tmp_path / "ws", actor="a") as workspace:
+        model = workspace.train("tabular.logistic", workspace.load(table, target="y"))
+        for attempt in (
+            lambda: workspace.train("tabular.logistic", table),
+            lambda: workspace.evaluate(model, table),
+            lambda: workspace.explain(model, table),
+        ):
+            with pytest.raises(UsageError, match="Workspace.load"):
+                attempt()
