@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from affidavit.errors import InvalidInput, UsageError, nearest
 
@@ -78,22 +78,56 @@ class PrivacyPolicy(_Section):
     epsilon, delta
         The guarantee of one training run.
     unit, relation
-        What a neighbouring data set differs in.
+        What a neighbouring data set differs in: one record, a group of any `unit_records` records, one user with at most `unit_records`
+        records, or the label of one record; added or removed, or replaced.
+    unit_records
+        The size of a group, or the most records of one user that take part.
+    user
+        The column that names the user of each row, for the unit ``user``.
     dataset_budget
         The ε that one data set, with all that was made from it, may spend in its life at `delta`.
+    sampler
+        How batches are drawn: ``poisson``, or ``shuffle`` (each row once an epoch), whose bound has no amplification by sampling.
     max_grad_norm
         Clipping bound C of each example's gradient.
     records
         The public number of records, where it is not the row count. Sampling rate and divisor come from it.
+    noise_multiplier
+        A fixed σ instead of the smallest one that reaches `epsilon`; refused where its ε is above.
+    without_noise
+        The explicit word that allows a `noise_multiplier` of 0, which gives no privacy; the evidence says so.
+    replace_batchnorm
+        Put GroupNorm in the place of BatchNorm instead of refusing it.
+    engine
+        ``native``, or ``opacus`` for Opacus's per-example gradients.
     """
 
     epsilon: Annotated[float, Field(gt=0, le=100)] = 3.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    unit: Literal["record"] = "record"
-    relation: Literal["add-or-remove-one"] = "add-or-remove-one"
+    unit: Literal["record", "group", "user", "label"] = "record"
+    unit_records: Annotated[int, Field(ge=1, le=1000)] = 1
+    user: str | None = None
+    relation: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
     dataset_budget: Annotated[float, Field(gt=0)] = 8.0
+    sampler: Literal["poisson", "shuffle"] = "poisson"
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     records: Annotated[int, Field(gt=0)] | None = None
+    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    without_noise: bool = False
+    replace_batchnorm: bool = False
+    engine: Literal["native", "opacus"] = "native"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.user is None) == (self.unit == "user"):
+            raise ValueError("the unit 'user' and the key 'user', which names its column, come together")
+        if self.unit in ("record", "label") and self.unit_records != 1:
+            raise ValueError("unit_records is for the units 'group' and 'user'")
+        if self.noise_multiplier == 0 and not self.without_noise:
+            raise ValueError("a noise multiplier of 0 gives no privacy; say without_noise: true if that is meant")
+        if self.without_noise and self.noise_multiplier != 0:
+            raise ValueError("without_noise goes with noise_multiplier: 0 only")
+        return self
 
 
 class ExplainPolicy(_Section):

@@ -47,6 +47,6 @@ def private_engine() -> Callable[[float], Any]:
     """Makes the real private engine for an ε, with a budget that never ends."""
     pytest.importorskip("opacus", reason="needs the extra 'privacy'")
     from affidavit.policy import PrivacyPolicy
-    from affidavit_governance.privacy.engine import PrivateEngine
+    from affidavit_governance.privacy.training.engine import PrivateEngine
 
     return lambda epsilon: PrivateEngine(PrivacyPolicy(epsilon=epsilon), reserve=lambda events: None)

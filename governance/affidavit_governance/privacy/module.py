@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from affidavit.interfaces.model import Model
     from affidavit.policy import PrivacyPolicy
     from affidavit.workspace import Workspace
-    from affidavit_governance.privacy.engine import PrivateEngine
+    from affidavit_governance.privacy.training.engine import PrivateEngine
 
 
 class Module:
@@ -40,7 +40,7 @@ class Module:
             return (yield)
         self._check_type(call)
         _check_libraries()
-        from affidavit_governance.privacy.engine import PrivateEngine
+        from affidavit_governance.privacy.training.engine import PrivateEngine
 
         cautions = _cautions(policy, policy.records or len(call.data))
         budget = Budget(self._workspace.store)

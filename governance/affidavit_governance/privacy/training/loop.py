@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from affidavit.errors import PluginError, Refused
-from affidavit_governance.privacy._opacus import GradSampleHooks
-from affidavit_governance.privacy.optimizer import PrivateOptimizer
 from affidavit_governance.privacy.randomness import Randomness
+from affidavit_governance.privacy.training._opacus import GradSampleHooks
+from affidavit_governance.privacy.training.optimizer import PrivateOptimizer
 
 PHYSICAL_EXAMPLES = 256
 PHYSICAL_BYTES = 512 * 2**20

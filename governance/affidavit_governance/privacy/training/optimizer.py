@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from affidavit_governance.privacy._opacus import DPOptimizer
 from affidavit_governance.privacy.randomness import Purpose, Randomness
+from affidavit_governance.privacy.training._opacus import DPOptimizer
 
 
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from affidavit.errors import InvalidInput, PluginError, Refused
 from affidavit.interfaces.governance import JSON
 from affidavit.policy import PrivacyPolicy
-from affidavit_governance.privacy import statistics
 from affidavit_governance.privacy.accounting import DISCRETIZATION, Event, calibrate, joint_epsilon, joint_rdp_epsilon
-from affidavit_governance.privacy.loop import PrivateLoop
+from affidavit_governance.privacy.mechanisms import statistics
 from affidavit_governance.privacy.randomness import Purpose, Randomness
+from affidavit_governance.privacy.training.loop import PrivateLoop
 
 STATISTICS_SHARE = 0.1
 """Share of a run's privacy that one call of `center_and_scale` takes, in 1/σ² (which is what adds up when Gaussian noise is composed).

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from affidavit_governance.privacy.statistics import EDGES, center_and_scale, log_histogram, uniform_histogram
+from affidavit_governance.privacy.mechanisms.statistics import EDGES, center_and_scale, log_histogram, uniform_histogram
 
 ANY = st.floats(allow_nan=True, allow_infinity=True)
 

@@ -15,9 +15,9 @@ from torch import nn
 from affidavit.errors import InvalidInput, PluginError, Refused
 from affidavit.policy import PrivacyPolicy
 from affidavit_governance.privacy import Event, epsilon, joint_epsilon
-from affidavit_governance.privacy import loop as loop_module
-from affidavit_governance.privacy.engine import PrivateEngine
 from affidavit_governance.privacy.randomness import Purpose, Randomness
+from affidavit_governance.privacy.training import loop as loop_module
+from affidavit_governance.privacy.training.engine import PrivateEngine
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # torch's, where a test runs a backward pass of its own
 KEY = bytes(range(32))
