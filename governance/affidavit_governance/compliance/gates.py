@@ -156,6 +156,26 @@ class Module:
                 bound=policy.epsilon,
                 satisfy="Train it again under this policy.",
             )
+        for line, stated in (("unit", privacy.get("unit", "record")), ("relation", privacy.get("relation", "add-or-remove-one"))):
+            asked = getattr(policy, line)
+            if stated != asked:
+                raise Refused(
+                    "The training of this version protects something else than the policy asks.",
+                    by="policy",
+                    line=f"privacy.{line}",
+                    measured=stated,
+                    bound=asked,
+                    satisfy="Train it again under this policy.",
+                )
+        if privacy.get("unit_records", 1) < policy.unit_records:
+            raise Refused(
+                "The training of this version protects smaller units than the policy asks.",
+                by="policy",
+                line="privacy.unit_records",
+                measured=privacy.get("unit_records", 1),
+                bound=policy.unit_records,
+                satisfy="Train it again under this policy.",
+            )
         passed.append({"line": "privacy.epsilon", "measured": epsilon, "bound": policy.epsilon})
 
 
