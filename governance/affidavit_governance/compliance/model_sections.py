@@ -85,7 +85,7 @@ def privacy_section(book: Book) -> Markup:
         ("ε spent", figure(epsilon, evidence)),
         ("ε allowed by the policy", figure(said.get("epsilon_allowed"), evidence)),
         ("δ", figure(delta, evidence)),
-        ("Unit and relation", f"{said.get('unit')}, {said.get('relation')}"),
+        ("Unit and relation", f"{_unit(said)}, {said.get('relation')}"),
         ("Noise multiplier σ", figure(said.get("noise_multiplier"), evidence)),
         ("Sampling rate q", figure(said.get("sampling_rate"), evidence)),
         ("Steps", figure(said.get("steps"), evidence)),
@@ -114,8 +114,7 @@ def privacy_section(book: Book) -> Markup:
         "Privacy of training",
         tag(
             "p",
-            "In plain words: whether one record was in the training data or not changes the probability of anything that can be learnt from ",
-            "the model by a factor of at most ",
+            f"In plain words: {_difference(said)} changes the probability of anything that can be learnt from the model by a factor of at most ",
             figure(math.exp(epsilon) if epsilon < 700 else math.inf, evidence),
             " (e to the power ε), but for a probability of ",
             figure(delta, evidence),
@@ -127,6 +126,25 @@ def privacy_section(book: Book) -> Markup:
         [tag("p", warning, class_="warning") for warning in said.get("warnings") or []],
         budgets,
     )
+
+
+def _unit(said: JsonObject) -> str:
+    """What is protected, with the number of records that it may have."""
+    unit, records = str(said.get("unit")), int(said.get("unit_records") or 1)
+    if unit == "group":
+        return f"any {records} records"
+    return f"one user with at most {records} records" if unit == "user" else f"one {unit}"
+
+
+def _difference(said: JsonObject) -> str:
+    """What neighbouring data sets differ in, in a sentence's words."""
+    unit = str(said.get("unit"))
+    if unit == "label":
+        return "another label on one record of the training data"
+    who = _unit(said)
+    if said.get("relation") == "replace-one":
+        return f"what {who} of the training data say{'' if unit == 'group' else 's'}"
+    return f"whether {who} {'were' if unit == 'group' else 'was'} in the training data or not"
 
 
 def _accountant(said: JsonObject) -> str:

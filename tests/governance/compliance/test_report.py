@@ -231,6 +231,21 @@ def test_privacy_is_told_in_figures_and_in_plain_words():
     assert "beyond the policy" in beyond
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"unit": "record", "relation": "add-or-remove-one"}, "whether one record was in the training data or not changes"),
+        ({"unit": "record", "relation": "replace-one"}, "what one record of the training data says changes"),
+        ({"unit": "group", "unit_records": 3, "relation": "add-or-remove-one"}, "whether any 3 records were in the training data or not changes"),
+        ({"unit": "user", "unit_records": 4, "relation": "add-or-remove-one"}, "whether one user with at most 4 records was in the training data"),
+        ({"unit": "label", "relation": "replace-one"}, "another label on one record of the training data changes"),
+    ],
+)
+def test_plain_words_name_what_the_guarantee_protects(said, words):
+    trained = entry(3, "train", {"details": {"type": "tabular.mlp", "rows": 750}, "stages": {"privacy": {**PRIVACY, **said}}})
+    assert words in " ".join(" ".join(checked(report_of(trained)).text).split())
+
+
 def test_an_empty_ledger_gives_a_page_that_says_so():
     said = " ".join(checked(report_of()).text)
     assert "Nothing trained yet" in said and "The ledger is empty." in said
