@@ -129,13 +129,14 @@ class LoadCall(Call):
     """Read a data set. MASKING acts on the result before anybody sees it."""
 
     kind = "load"
-    __slots__ = ("fields", "name", "options", "reader", "source", "target")
+    __slots__ = ("derived_from", "fields", "name", "options", "reader", "source", "target")
     reader: DatasetSource
     source: Any
     name: str
     target: str | None
     fields: Mapping[str, Mapping[str, Any]]
     options: Mapping[str, Any]
+    derived_from: frozenset[str]
 
     def __init__(
         self,
@@ -148,9 +149,10 @@ class LoadCall(Call):
         target: str | None,
         fields: Mapping[str, Mapping[str, Any]],
         options: Mapping[str, Any],
+        derived_from: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(workspace, actor)
-        _put(self, reader=reader, source=source, name=name, target=target, fields=fields, options=options)
+        _put(self, reader=reader, source=source, name=name, target=target, fields=fields, options=options, derived_from=derived_from)
 
     def outputs(self, result: Dataset) -> dict[str, str]:
         return {f"dataset:{result.name}": result.fingerprint}
@@ -161,6 +163,7 @@ class LoadCall(Call):
             "rows": len(result),
             "schema": result.schema.to_json(),
             "roots": sorted(result.roots),
+            "derived_from": sorted(self.derived_from),
         }
 
 

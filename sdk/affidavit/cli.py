@@ -6,16 +6,13 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from affidavit.cli_common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
+from affidavit.cli_privacy import budget_app, privacy_app
 from affidavit.errors import AffidavitError, Refused, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from affidavit.workspace import Workspace
 
 app = typer.Typer(
     name="affidavit",
@@ -26,10 +23,8 @@ app = typer.Typer(
 )
 approver_app = typer.Typer(help="Make approver keys, and enrol people in a workspace.", no_args_is_help=True)
 app.add_typer(approver_app, name="approver")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Where = Annotated[str, typer.Option("--workspace", "-w", help="The workspace: a folder or a PostgreSQL URL.", envvar="AFFIDAVIT_WORKSPACE")]
-DEFAULT_WORKSPACE = "workspace"
+app.add_typer(budget_app, name="budget")
+app.add_typer(privacy_app, name="privacy")
 
 
 def main() -> None:
@@ -68,31 +63,6 @@ def _visible(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
 
 
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*[str(cell) for cell in row])
-    Console().print(table)
-
-
-def _open(location: str, **options: Any) -> Workspace:
-    from affidavit.workspace import Workspace
-
-    if "://" not in location and not (Path(location) / "workspace.db").exists():
-        raise UsageError(f"'{location}' is no workspace.", hint="Name one with --workspace, or make one with: affidavit run PROJECT.")
-    workspace = Workspace(location, **options)
-    for line in workspace.recovered:
-        sys.stderr.write(f"Recovered: {line}\n")
-    return workspace
-
-
 @app.command()
 def run(
     project: Annotated[Path, typer.Argument(help="The project file.")],
@@ -106,7 +76,7 @@ def run(
     if as_json:
         result = Job(project, out=out).run()
         steps = [{"step": step.name, "result": step.result, "seconds": round(step.seconds, 3)} for step in result.steps]
-        _print_json(
+        print_json(
             {
                 "steps": steps,
                 "version": result.version,
@@ -148,7 +118,7 @@ def plugins(workspace: Annotated[str | None, typer.Option("--workspace", "-w")] 
     from affidavit.plugins import PluginManager
 
     if workspace is not None:
-        with _open(workspace) as opened:
+        with open_workspace(workspace) as opened:
             _show_plugins(opened.plugins, as_json)
         return
     manager = PluginManager()
@@ -168,15 +138,15 @@ def _show_plugins(manager: Any, as_json: bool) -> None:
     ]
     failed = [{"name": failure.name, "distribution": failure.distribution, "reason": failure.reason} for failure in manager.failures]
     if as_json:
-        _print_json({"plugins": loaded, "failures": failed})
+        print_json({"plugins": loaded, "failures": failed})
         return
-    _table(
+    print_table(
         "Plugins",
         ["name", "distribution", "provides"],
         [[p["name"], f"{p['distribution']} {p['version']}", ", ".join(p["provides"])] for p in loaded],
     )
     if failed:
-        _table("Not loaded", ["name", "distribution", "reason"], [[f["name"], f["distribution"], f["reason"]] for f in failed])
+        print_table("Not loaded", ["name", "distribution", "reason"], [[f["name"], f["distribution"], f["reason"]] for f in failed])
 
 
 @app.command()
@@ -197,44 +167,26 @@ def mask(
         key = secrets.token_bytes(32)
         sys.stderr.write("Pseudonyms use a key of this run only; name a --workspace to get the same ones again.\n")
     else:
-        with _open(workspace) as opened:
+        with open_workspace(workspace) as opened:
             key = opened.keyring.derive("pseudonym")
     registry = bundled_registry()
     report = registry.get("service", "mask_file")(
         source, target, policy=(Policy.read(policy) if policy else Policy()).masking, key=key, reader=source_for(source, registry)
     )
     if as_json:
-        _print_json(report)
+        print_json(report)
         return
     rows = [
         [name, entry.get("entity") or "", entry.get("operator") or "found cells only", entry.get("cells", "")]
         for name, entry in report["columns"].items()
     ]
-    _table(f"{report['rows']} rows written to {target}", ["column", "entity", "operator", "cells masked"], rows)
-
-
-@app.command()
-def budget(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
-    """What each data set has spent of its privacy budget, and has left."""
-    with _open(workspace) as opened:
-        rows = opened.budget()
-    if as_json:
-        _print_json(rows)
-        return
-    columns = list(rows[0]) if rows else ["nothing spent yet"]
-    _table("Privacy budgets", columns, [[_short(row[column]) for column in columns] for row in rows])
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+    print_table(f"{report['rows']} rows written to {target}", ["column", "entity", "operator", "cells masked"], rows)
 
 
 @app.command()
 def log(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
     """The ledger: every piece of evidence, oldest first."""
-    with _open(workspace) as opened:
+    with open_workspace(workspace) as opened:
         rows = [
             {
                 "index": entry.index,
@@ -247,15 +199,15 @@ def log(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
             for entry in opened.ledger.entries()
         ]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _table("Ledger", ["#", "kind", "phase", "status", "time", "leaf"], [[*list(row.values())[:5], row["leaf"][:12]] for row in rows])
+    print_table("Ledger", ["#", "kind", "phase", "status", "time", "leaf"], [[*list(row.values())[:5], row["leaf"][:12]] for row in rows])
 
 
 @app.command()
 def models(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
     """Registered versions and their aliases."""
-    with _open(workspace) as opened:
+    with open_workspace(workspace) as opened:
         versions = opened.versions.list()
         aliases = {name: opened.versions.aliases(name) for name in {version.name for version in versions}}
     rows = [
@@ -268,9 +220,9 @@ def models(workspace: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
         for version in versions
     ]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _table(
+    print_table(
         "Models", ["version", "type", "aliases", "artifact"], [[r["version"], r["type"], ", ".join(r["aliases"]), r["artifact"][:12]] for r in rows]
     )
 
@@ -286,7 +238,7 @@ def approve(
     """Approve one version for one alias."""
     from affidavit.approver import Approver
 
-    with _open(workspace, actor=name) as opened:
+    with open_workspace(workspace, actor=name) as opened:
         opened.approve(version, alias, approver=Approver.read(name, key))
     typer.echo(f"{name} approved {version} for {alias}.")
 
@@ -294,7 +246,7 @@ def approve(
 @app.command()
 def promote(version: str, alias: str, workspace: Where = DEFAULT_WORKSPACE) -> None:
     """Point an alias at a version, if the policy's gates and approvals allow."""
-    with _open(workspace) as opened:
+    with open_workspace(workspace) as opened:
         opened.promote(version, alias)
     typer.echo(f"{version} is {alias}.")
 
@@ -310,7 +262,7 @@ def serve(
     """Serve a promoted version over HTTP (Open Inference Protocol v2) until interrupted."""
     import threading
 
-    with _open(workspace) as opened, opened.deploy(version, target="http", host=host, port=port, api_key=api_key) as endpoint:
+    with open_workspace(workspace) as opened, opened.deploy(version, target="http", host=host, port=port, api_key=api_key) as endpoint:
         typer.echo(f"Serving {version} at {endpoint.url}; stop with Ctrl-C.")
         threading.Event().wait()
 
@@ -318,14 +270,14 @@ def serve(
 @app.command()
 def report(path: Annotated[Path, typer.Argument(help="The HTML file to write.")], workspace: Where = DEFAULT_WORKSPACE) -> None:
     """Write the report: one self-contained HTML file."""
-    with _open(workspace) as opened:
+    with open_workspace(workspace) as opened:
         typer.echo(f"Report: {opened.report(path)}")
 
 
 @app.command()
 def bundle(path: Annotated[Path, typer.Argument(help="The zip file to write.")], workspace: Where = DEFAULT_WORKSPACE) -> None:
     """Write the bundle that an auditor gets."""
-    with _open(workspace) as opened:
+    with open_workspace(workspace) as opened:
         typer.echo(f"Bundle: {opened.bundle(path)}\nKey:    {opened.verifier_key}")
 
 
@@ -343,7 +295,7 @@ def verify(
 
     result = load_service("verify")(path, key, allow_unanchored=allow_unanchored)
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     else:
         typer.echo(str(result))
     sys.exit(0 if result.ok else 1)
@@ -370,6 +322,6 @@ def approver_enrol(
         key = bytes.fromhex(public_key)
     except ValueError:
         raise UsageError("The public key is not hexadecimal.", hint="Copy what 'affidavit approver new' printed.") from None
-    with _open(workspace) as opened:
+    with open_workspace(workspace) as opened:
         opened.enrol(key, name=name, roles=role)
     typer.echo(f"{name} may approve as {', '.join(role)}.")

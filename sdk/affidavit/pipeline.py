@@ -95,7 +95,8 @@ class Core:
         except Exception as error:
             failure = type(error).__name__
         else:
-            return Dataset.from_arrow(source, name=call.name, target=call.target, fields=call.fields)
+            data = Dataset.from_arrow(source, name=call.name, target=call.target, fields=call.fields)
+            return data.declare(call.derived_from) if call.derived_from else data
         # Raised outside the handler: a library's message may quote cells that nobody has masked yet.
         raise PluginError(f"Source '{call.reader.type}' failed on data set '{call.name}' ({failure}).", hint="Check the source and its options.")
 

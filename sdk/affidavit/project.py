@@ -33,6 +33,7 @@ class DatasetSection(_Section):
     target: str
     fields: dict[str, dict[str, Any]] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
+    derived_from: tuple[str, ...] = ()
 
 
 class SplitSection(_Section):
@@ -179,19 +180,23 @@ class Job:
 
     def run(self) -> JobResult:
         """Run all steps. Raises what a step raises; what was done until then stays in the workspace and its ledger."""
-        policy = self.home / self.project.policy if self.project.policy else None
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"The folder '{self.out}' cannot be made: {error.strerror}.", hint="Name another one: --out FOLDER.") from None
-        with Workspace(self.out / "workspace", policy=policy, actor=self._actor, passphrase=self._passphrase) as workspace:
+        with self.open() as workspace:
             self.result.verifier_key = workspace.verifier_key
-            train, test = self._data(workspace)
+            train, test = self.data(workspace)
             model = self._model(workspace, train, test)
             if self.project.register_as:
                 self._release(workspace, model, test)
             self._hand_over(workspace)
         return self.result
+
+    def open(self) -> Workspace:
+        """Open the project's workspace, under its policy. Raises UsageError where the folder cannot be made."""
+        policy = self.home / self.project.policy if self.project.policy else None
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"The folder '{self.out}' cannot be made: {error.strerror}.", hint="Name another one: --out FOLDER.") from None
+        return Workspace(self.out / "workspace", policy=policy, actor=self._actor, passphrase=self._passphrase)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[Step]:
@@ -203,12 +208,13 @@ class Job:
         self.result.steps.append(step)
         self._on_step(step)
 
-    def _data(self, workspace: Workspace) -> tuple[Dataset, Dataset]:
+    def data(self, workspace: Workspace) -> tuple[Dataset, Dataset]:
+        """The first steps: load the data set, and split it into training and test rows."""
         section = self.project.dataset
         beside = self.home / section.source
         source = str(beside) if "://" not in section.source else section.source
         with self._step("load and mask") as step:
-            data = workspace.load(source, target=section.target, fields=section.fields, **section.options)
+            data = workspace.load(source, target=section.target, fields=section.fields, derived_from=section.derived_from, **section.options)
             masked = [f"{f.name} ({f.masked})" for f in data.schema if f.masked]
             step.result = f"{len(data)} rows × {len(data.schema)} columns; masked: {', '.join(masked) or 'nothing found'}"
         with self._step("split") as step:

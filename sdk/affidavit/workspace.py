@@ -120,6 +120,7 @@ class Workspace:
         target: str | None = None,
         fields: Mapping[str, Mapping[str, Any]] | None = None,
         name: str | None = None,
+        derived_from: Dataset | str | Sequence[Dataset | str] = (),
         **options: Any,
     ) -> Dataset:
         """Read a data set; personal data are found and masked on the way in.
@@ -134,6 +135,9 @@ class Workspace:
             Types and roles by column, for example ``{"age": {"role": "protected"}}``.
         name
             What to call the data set; default: the file's name.
+        derived_from
+            The data sets that these rows were made from outside this workspace: data sets, or fingerprints (at least 12 digits) of ones that
+            were loaded here. Private training on the rows spends their budgets too.
         options
             What the source takes, for example ``delimiter`` or ``query``.
         """
@@ -142,7 +146,11 @@ class Workspace:
         for column, changes in (fields or {}).items():
             overrides[column] = {**overrides.get(column, {}), **changes}
         label = name or (Path(source).name.split(".")[0] if isinstance(source, (str, Path)) and "://" not in str(source) else "data")
-        call = LoadCall(self, self.actor, reader=reader, source=source, name=label, target=target, fields=overrides, options=options)
+        parents = [derived_from] if isinstance(derived_from, (Dataset, str)) else derived_from
+        roots = frozenset[str]().union(*(parent.roots if isinstance(parent, Dataset) else self._roots_of(parent) for parent in parents))
+        call = LoadCall(
+            self, self.actor, reader=reader, source=source, name=label, target=target, fields=overrides, options=options, derived_from=roots
+        )
         result: Dataset = self._pipeline.run(call)
         return result
 
@@ -153,10 +161,16 @@ class Workspace:
         *,
         validation: Dataset | None = None,
         seed: int = 0,
+        spend: float | None = None,
         report: Callable[[Progress], None] | None = None,
         **params: Any,
     ) -> Model:
         """Train a model of type `model` (``"tabular.mlp"``) on `data`; privately, where the policy says so.
+
+        Parameters
+        ----------
+        spend
+            The ε of this run, where it is to be less than the policy's.
 
         Raises
         ------
@@ -167,7 +181,7 @@ class Workspace:
         """
         _loaded(data, "train on")
         instance: Model = self.registry.get("model", model)(**params)
-        training = Training(validation=validation, seed=seed, report=report or (lambda progress: None))
+        training = Training(validation=validation, seed=seed, spend=spend, report=report or (lambda progress: None))
         call = TrainCall(self, self.actor, model=instance, data=data, training=training)
         fitted: Model = self._pipeline.run(call)
         fitted._governed = True
@@ -293,6 +307,20 @@ class Workspace:
         rows: list[dict[str, JSON]] = self.service("budget")(self.store).status()
         return rows
 
+    def settle(self, call: str, *, reason: str, nothing_ran: bool = False) -> None:
+        """Settle the privacy budget that a dead process had reserved for `call`, with evidence of who did it and why.
+
+        It becomes spent as it was reserved, or as the call's outcome says that it ran.
+
+        Parameters
+        ----------
+        call
+            One of the ``unsettled_calls`` of `budget`.
+        nothing_ran
+            Give it back instead, on the actor's word; refused where evidence shows that something ran.
+        """
+        self.service("settle_budget")(self, call, reason=reason, nothing_ran=nothing_ran)
+
     @property
     def verifier_key(self) -> str:
         """What an auditor passes to ``affidavit verify --key``. Hand it over by another road than the bundle."""
@@ -341,6 +369,27 @@ class Workspace:
         schema = Schema.from_json(json.loads(sealed[4 : 4 + length]))
         with pa.ipc.open_stream(sealed[4 + length :]) as reader:
             return Dataset(reader.read_all(), schema, name="background")
+
+    def _roots_of(self, fingerprint: str) -> frozenset[str]:
+        """The roots of a data set that evidence of this workspace names."""
+        found: dict[str, frozenset[str]] = {}
+        for evidence in (*self.ledger.entries("load"), *self.ledger.entries("train")):
+            if evidence.predicate["status"] == "done":
+                roots = frozenset(evidence.predicate["details"]["roots"])
+                declared = frozenset(evidence.predicate["details"].get("derived_from", ()))
+                loaded = {subject["digest"]["sha256"] for subject in evidence.statement["subject"]} | (roots - declared)
+                for digest in loaded if evidence.kind == "load" else ():
+                    found[digest] = found.get(digest, frozenset()) | roots
+                for root in roots:
+                    found.setdefault(root, frozenset({root}))
+        matching = {roots for digest, roots in found.items() if digest.startswith(fingerprint)} if len(fingerprint) >= 12 else set()
+        if len(matching) != 1:
+            number = "no" if not matching else "more than one"
+            raise UsageError(
+                f"The fingerprint '{fingerprint[:64]}' names {number} data set of this workspace.",
+                hint="Load the data set that these rows were made from first, and give its fingerprint: Dataset.fingerprint, or 'affidavit budget'.",
+            )
+        return matching.pop()
 
     def _keep_background(self, model: Model, data: Dataset, seed: int) -> None:
         rows = np.sort(np.random.default_rng(seed).permutation(len(data))[:BACKGROUND_ROWS])

@@ -67,6 +67,7 @@ class LoadDetails(_Record):
     rows: int
     schema_: list[dict[str, Any]] = Field(alias="schema")
     roots: list[Sha256]
+    derived_from: list[Sha256] = []  # as whoever loaded it declared; absent in older evidence
 
 
 class TrainDetails(_Record):
@@ -254,11 +255,42 @@ class PolicyRecord(Event):
     by: str
 
 
+class BudgetRecord(Event):
+    """Somebody settled a reservation of privacy budget that a dead process had left.
+
+    Attributes
+    ----------
+    action
+        Spent as it was reserved, spent as the call's own outcome says that it ran, or given back on the word of `by` that nothing ran.
+    reserved, stands
+        The mechanisms that were set aside, and those that count from now on.
+    epsilon
+        ε at `delta` of those that count, alone.
+    """
+
+    call: CallId
+    action: Literal["as-reserved", "as-executed", "nothing-ran"]
+    reason: Annotated[str, Field(min_length=1)]
+    by: str
+    roots: Annotated[list[Sha256], Field(min_length=1)]
+    delta: float
+    reserved: list[dict[str, Any]]
+    stands: list[dict[str, Any]]
+    epsilon: Number
+
+    @model_validator(mode="after")
+    def _nothing(self) -> BudgetRecord:
+        if self.action == "nothing-ran" and self.stands:
+            raise ValueError("where nothing ran, no mechanism counts")
+        return self
+
+
 SCHEMAS: dict[str, type[_Record]] = {
     **dict.fromkeys(DETAILS, CallRecord),
     "predict": PredictRecord,
     "enrol": EnrolRecord,
     "plugin": PluginRecord,
+    "budget": BudgetRecord,
     "policy": PolicyRecord,
 }
 

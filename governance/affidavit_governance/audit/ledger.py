@@ -66,8 +66,8 @@ class SqlLedger:
 
     # -- what the core asks for -----------------------------------------------------------------------------------------------------
 
-    def append(self, kind: str, *, subject: Mapping[str, str], predicate: Mapping[str, JSON]) -> Evidence:
-        """Sign a statement about `subject` (name to hex SHA-256) and append it durably.
+    def append(self, kind: str, *, subject: Mapping[str, str], predicate: Mapping[str, JSON], also: Also | None = None) -> Evidence:
+        """Sign a statement about `subject` (name to hex SHA-256) and append it durably; `also` joins its transaction.
 
         Evidence that is no lifecycle call gets ``workspace`` and ``recorded`` (the time) from here.
 
@@ -81,7 +81,7 @@ class SqlLedger:
             The ledger was changed behind this process's back.
         """
         extra = {"workspace": self._store.workspace_id, "recorded": now()} if is_event(kind) else {}
-        return self.commit(kind, subject, {**predicate, **extra})
+        return self.commit(kind, subject, {**predicate, **extra}, also)
 
     def entries(self, kind: str | None = None) -> Iterator[Evidence]:
         """All evidence in order (of one kind), each checked against its leaf hash and signature on the way out."""

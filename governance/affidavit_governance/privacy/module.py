@@ -9,7 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from affidavit.errors import MissingExtra, Refused
+from affidavit.errors import MissingExtra, Refused, UsageError
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import JSON, Stage
 from affidavit_governance.privacy.accounting import Event, calibrate
@@ -34,7 +34,7 @@ class Module:
     @hookimpl(wrapper=True)
     def affidavit_train(self, call: TrainCall) -> Generator[None, Model, Model]:
         """Put the private engine on the call, reserve the budget before and settle it after, on exceptions too."""
-        policy = self._workspace.policy.privacy
+        policy = _policy_of(call, self._workspace.policy.privacy)
         if policy is None:
             call.state(Stage.PRIVACY, {"private": False})
             return (yield)
@@ -48,7 +48,8 @@ class Module:
         before = {root: budget.spent(root, policy.delta) for root in roots}
         reserve = partial(budget.reserve, call.id, roots, delta=policy.delta, limit=policy.dataset_budget)
         # How the run will spend its ε shows only in `begin`; until then one Gaussian mechanism of the same ε keeps its place.
-        reserve([Event("gaussian", calibrate(policy.epsilon, sampling_rate=1.0, steps=1, delta=policy.delta))])
+        place = [Event("gaussian", calibrate(policy.epsilon, sampling_rate=1.0, steps=1, delta=policy.delta))]
+        reserve(place, expected=partial(_expected, call, policy))
         engine = PrivateEngine(policy, reserve=reserve)
         try:
             call.replace("training", replace(call.training, engine=engine, validation=None), stage=Stage.PRIVACY)
@@ -69,6 +70,37 @@ class Module:
             line="privacy.epsilon",
             satisfy=f"Use a type that can: {able}.",
         )
+
+
+def _policy_of(call: TrainCall, policy: PrivacyPolicy | None) -> PrivacyPolicy | None:
+    """The policy of this run: the workspace's, with the smaller ε that the call asks for."""
+    spend = call.training.spend
+    if spend is None:
+        return policy
+    if policy is None:
+        raise UsageError(f"This training is to spend epsilon = {spend:g}, and the policy asks for no privacy.", hint="Add a 'privacy' section to it.")
+    if not spend > 0:
+        raise UsageError(f"epsilon = {spend} is not positive.", hint="No training reaches it.")
+    if spend > policy.epsilon:
+        raise Refused(
+            f"This training is to spend epsilon = {spend:g}, and the policy allows {policy.epsilon:g}.",
+            by="privacy",
+            line="privacy.epsilon",
+            measured=spend,
+            bound=policy.epsilon,
+            satisfy="Ask for less, or change the policy.",
+        )
+    return policy.model_copy(update={"epsilon": spend})
+
+
+def _expected(call: TrainCall, policy: PrivacyPolicy) -> list[Event]:
+    """What the run is going to do, as far as its parameters say so."""
+    batch, epochs = (getattr(getattr(call.model, "params", None), name, None) for name in ("batch_size", "epochs"))
+    if not batch or not epochs:
+        return []
+    records = policy.records or len(call.data)
+    rate, steps = min(1.0, batch / records), -(-records // batch) * epochs
+    return [Event("gaussian", calibrate(policy.epsilon, sampling_rate=rate, steps=steps, delta=policy.delta), rate, steps)]
 
 
 def _settle(call: TrainCall, budget: Budget, engine: PrivateEngine, policy: PrivacyPolicy, before: dict[str, float]) -> None:

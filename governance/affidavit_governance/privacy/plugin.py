@@ -9,8 +9,19 @@ from affidavit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from affidavit.plugins import RegistryWriter
 
+SERVICES = {
+    "budget": "budget:Budget",
+    "settle_budget": "budget:settle",
+    "privacy_sweep": "sweep:sweep",
+    "sweep_plot": "figures:plot_curve",
+    "budget_plot": "figures:plot_spending",
+    "privacy_epsilon": "accounting:epsilon",
+    "privacy_calibrate": "accounting:calibrate",
+}
+
 
 @hookimpl
 def affidavit_register(registry: RegistryWriter) -> None:
-    """Add the service ``budget``."""
-    registry.add("service", "budget", "affidavit_governance.privacy.budget:Budget", extra="privacy")
+    """Add the services of the privacy module."""
+    for name, target in SERVICES.items():
+        registry.add("service", name, f"affidavit_governance.privacy.{target}", extra="privacy")

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
+from affidavit.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from affidavit_governance.privacy.gaussian import GaussianSource
+
 BLOCK = 16_384
 """Normal numbers made at a time: the work stays in the processor's cache, and a large model needs no more memory than a small one."""
+
+_ROWS = 65_536
+_COUNTERS = 2**32
 
 
 class Purpose(IntEnum):
@@ -20,40 +32,113 @@ class Purpose(IntEnum):
     SAMPLING = 1
     GRADIENT_NOISE = 2
     STATISTICS_NOISE = 3
+    SAMPLING_TIES = 4
+    SHUFFLING = 5
 
 
 class Randomness:
-    """Random words and Gaussian noise, addressed by purpose and step.
+    """Random words, samples and Gaussian noise, addressed by purpose and step.
 
     A stream is the AES-256-CTR keystream (NIST SP 800-38A) whose counter block starts with the purpose and the step, so that no two streams
-    overlap and each step's draws do not depend on how much earlier steps drew. A stream must be drawn only once.
+    overlap and each step's draws do not depend on how much earlier steps drew. A stream is drawn once: the steps of one purpose must
+    ascend, and a step that was drawn is refused.
 
     Parameters
     ----------
     key
         32 bytes. None, for everything but replay in tests, takes them from ``os.urandom``.
+
+    Raises
+    ------
+    UsageError
+        By every drawing method: the purpose's stream of this or a later step was drawn before, or one stream is too short for the count.
     """
 
     description = "AES-256-CTR keyed from os.urandom"
 
     def __init__(self, key: bytes | None = None) -> None:
         self._key = os.urandom(32) if key is None else key
+        self._latest: dict[Purpose, int] = {}
+        self._gaussian: GaussianSource | None = None
 
-    def _keystream(self, purpose: Purpose, step: int) -> CipherContext:
+    def _once(self, purpose: Purpose, step: int, size: int) -> None:
+        """Claim `size` bytes of a stream."""
+        if step <= self._latest.get(purpose, -1):
+            raise UsageError(
+                f"The random stream {purpose.name} of step {step} was drawn before: noise or a sample would repeat.",
+                hint="Give each draw of a purpose a step of its own, in ascending order.",
+            )
+        if size > 16 * _COUNTERS:
+            raise UsageError(f"One step asks for {size} random bytes; a stream has {16 * _COUNTERS}.")
+        self._latest[purpose] = step
+
+    def _keystream(self, purpose: Purpose, step: int, first: int = 0) -> CipherContext:
         # 4 bytes purpose, 8 bytes step, 4 bytes block counter: 64 GiB a stream.
-        start = int(purpose).to_bytes(4, "big") + step.to_bytes(8, "big") + bytes(4)
+        start = int(purpose).to_bytes(4, "big") + step.to_bytes(8, "big") + first.to_bytes(4, "big")
         return Cipher(algorithms.AES(self._key), modes.CTR(start)).encryptor()
 
     def words(self, purpose: Purpose, step: int, count: int) -> NDArray[np.uint64]:
         """`count` independent uniform 64-bit words."""
-        return np.frombuffer(self._keystream(purpose, step).update(bytes(8 * count)), dtype="<u8").astype(np.uint64, copy=False)
+        self._once(purpose, step, 8 * count)
+        buffer = bytearray(8 * count)
+        self._keystream(purpose, step).update_into(bytes(8 * count), buffer)
+        return np.frombuffer(buffer, dtype="<u8").astype(np.uint64, copy=False)
 
     def sample(self, step: int, rows: int, rate: float) -> NDArray[np.int64]:
-        """A Poisson sample: each of `rows` indices with probability `rate`, independently."""
+        """A Poisson sample: each of `rows` indices independently with probability `rate`, rounded down to a multiple of 2⁻⁶⁴.
+
+        A row is drawn by the first 32 bits of its number; those of the few rows that are neither below nor above decide by 32 more.
+        """
+        self._once(Purpose.SAMPLING, step, 4 * rows)
         if rate >= 1:
             return np.arange(rows, dtype=np.int64)
-        threshold = np.uint64(int(rate * 2.0**64))
-        return np.flatnonzero(self.words(Purpose.SAMPLING, step, rows) < threshold).astype(np.int64, copy=False)
+        high, low = divmod(int(rate * 2.0**64), 2**32)
+        stream, size = self._keystream(Purpose.SAMPLING, step), 4 * min(rows, _ROWS)
+        zeros, buffer = bytes(size), bytearray(size)
+        words = np.frombuffer(buffer, dtype="<u4")
+        drawn, ties = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        for start in range(0, rows, _ROWS):
+            stream.update_into(zeros, buffer)
+            part = words[: rows - start]
+            found = np.flatnonzero(part <= np.uint32(high))
+            tied = part[found] == np.uint32(high)
+            drawn.append(found[~tied] + start)
+            ties.append(found[tied] + start)
+        for row in np.concatenate(ties).tolist():
+            # Each row's further bits have a place of their own, so that another row's fate never moves them.
+            word = self._keystream(Purpose.SAMPLING_TIES, step, row // 4).update(bytes(16))[4 * (row % 4) : 4 * (row % 4) + 4]
+            if int.from_bytes(word, "little") < low:
+                drawn.append(np.array([row]))
+        return np.sort(np.concatenate(drawn))
+
+    def shuffle(self, step: int, rows: int) -> NDArray[np.int64]:
+        """All of `rows` indices in an order of which each is equally likely: that of as many random words, none of them equal."""
+        self._once(Purpose.SHUFFLING, step, 8 * rows)
+        stream, zeros, buffer = self._keystream(Purpose.SHUFFLING, step), bytes(8 * rows), bytearray(8 * rows)
+        words = np.frombuffer(buffer, dtype="<u8")
+        while True:
+            stream.update_into(zeros, buffer)
+            order = np.argsort(words)
+            if len(words) < 2 or bool((words[order[1:]] != words[order[:-1]]).all()):
+                return order.astype(np.int64, copy=False)
+
+    def add_noise_(self, sums: Sequence[Tensor], deviation: float, purpose: Purpose, step: int) -> None:
+        """Add independent Gaussian noise of `deviation` to each number, in place, so that no floating-point gap tells what it was added to.
+
+        Parameters
+        ----------
+        sums
+            Contiguous torch tensors of any floating-point type, on any device; all of them together are one release. The noise is made on
+            the CPU in double precision, in blocks. The noisy sums are multiples of one power of two, rounded once more where the type is
+            too narrow for these. `affidavit_governance.privacy.gaussian` tells why that is private.
+        """
+        from affidavit_governance.privacy.gaussian import GaussianSource, add_noise_  # needs torch, which sampling does not
+
+        if not 0 < deviation < math.inf:
+            raise UsageError(f"Noise of deviation {deviation} cannot be added.", hint="The deviation must be positive and finite.")
+        self._once(purpose, step, sum(16 * (-(-tensor.numel() // 2)) for tensor in sums))
+        self._gaussian = self._gaussian or GaussianSource()
+        add_noise_(sums, deviation, self._keystream(purpose, step), self._gaussian)
 
     def normal(self, purpose: Purpose, step: int, count: int) -> NDArray[np.float64]:
         """`count` independent standard normal numbers.
@@ -64,6 +149,7 @@ class Randomness:
         """
         import torch  # vectorises logarithm and cosine where numpy does not: three times as quick
 
+        self._once(purpose, step, 32 * (count + BLOCK))
         stream = self._keystream(purpose, step)
         block = max(1, min(count, BLOCK))
         zeros, buffer = bytes(4 * 8 * block), bytearray(4 * 8 * block)

@@ -19,6 +19,7 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Capabilities
 from affidavit.interfaces.schema import FieldType
 from affidavit.interfaces.training import TrainingEngine
+from affidavit_plugins.text.adapters import RANK, SCALE, adapter_weights, add_adapters, encoder_weights
 from affidavit_plugins.text.encoder import EncoderParts, build_encoder, load_encoder, open_tokenizer
 from affidavit_plugins.torch_base.model import TorchModel, TorchParams
 from affidavit_plugins.torch_base.seeding import seeded
@@ -41,9 +42,8 @@ class TextParams(TorchParams):
     encoder
         ``"minilm"``, a folder, a hub name or a configuration: see `affidavit_plugins.text.encoder.load_encoder`.
     fine_tune
-        ``"head"`` runs the encoder once over the texts and trains the head on what it gives. ``"all"`` trains the encoder too, all but its
-        embedding tables: one example's gradient of a vocabulary-sized table would be as large as the table, which private training could
-        not hold.
+        ``"none"`` runs the encoder once over the texts and trains the head on what it gives. ``"lora"`` also trains low-rank adapters on the
+        encoder's linear layers, ``"full"`` the whole encoder, embedding tables too.
     max_tokens
         Texts are cut off after this many tokens.
     hidden
@@ -53,7 +53,7 @@ class TextParams(TorchParams):
     """
 
     encoder: str | dict[str, Any] = "minilm"
-    fine_tune: Literal["head", "all"] = "head"
+    fine_tune: Literal["none", "lora", "full"] = "none"
     max_tokens: Annotated[int, Param(ge=8, le=8192)] = 128
     hidden: tuple[Annotated[int, Param(ge=1, le=4096)], ...] = (64,)
     dropout: Annotated[float, Param(ge=0, lt=1)] = 0.0
@@ -71,14 +71,14 @@ def embed(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 class FineTuned(nn.Module):
-    """Encoder and head as one module, for ``fine_tune="all"``."""
+    """Encoder and head as one module, where the encoder learns too."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         for name, module in encoder.named_modules():
-            if isinstance(module, nn.Embedding) or "pooler" in name:
+            if "pooler" in name:  # which `embed` does not use: in private training it would learn the noise
                 module.requires_grad_(False)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -99,10 +99,16 @@ class TextClassifier(TorchModel):
     _parts: EncoderParts
     _column: str
     _limit: int
+    _adapters: dict[str, int] | None
 
     @property
     def _frozen(self) -> bool:
-        return bool(self.params.fine_tune == "head")
+        return bool(self.params.fine_tune == "none")
+
+    @property
+    def _stays(self) -> bool:
+        """Whether the encoder's own weights stay as they were."""
+        return bool(self.params.fine_tune != "full")
 
     def defaults(self, *, private: bool) -> tuple[int, float]:
         """Epochs and learning rate: small steps for a pretrained encoder; larger ones for a head in private training, whose epochs have few."""
@@ -117,6 +123,7 @@ class TextClassifier(TorchModel):
                 hint="Give the other columns another role than 'feature'.",
             )
         self._column = fields[0].name
+        self._adapters = {"rank": RANK, "scale": SCALE} if self.params.fine_tune == "lora" else None
         self._use(load_encoder(self.params.encoder))
 
     def _use(self, parts: EncoderParts) -> None:
@@ -134,7 +141,15 @@ class TextClassifier(TorchModel):
             layers += [nn.Linear(inputs, units), nn.GELU(), nn.Dropout(self.params.dropout)]
             inputs = units
         head = nn.Sequential(*layers, nn.Linear(inputs, outputs))
-        return head if self._frozen else FineTuned(self._parts.module, head)
+        if self._frozen:
+            return head
+        if self._adapters is not None:
+            add_adapters(self._parts.module, rank=self._adapters["rank"], scale=self._adapters["scale"])
+        return FineTuned(self._parts.module, head)
+
+    def learnt(self, module: nn.Module) -> dict[str, Tensor]:
+        """The module's tensors; beside an encoder with adapters only these and the head, because the encoder stays as it was."""
+        return super().learnt(module) if self._adapters is None else adapter_weights(module)
 
     def encode(self, data: Dataset) -> Any:
         """Token ids of each row; for a frozen encoder what it gives for them, rows × dimension."""
@@ -178,11 +193,15 @@ class TextClassifier(TorchModel):
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
     def write_encoding(self, files: ArtifactWriter) -> None:
-        """Write tokenizer and configuration, and the weights of a frozen encoder; trained ones are among the module's."""
+        """Write tokenizer and configuration, and the weights of an encoder that stayed as it was; trained ones are among the module's.
+
+        The same encoder gives the same bytes, with adapters and without: a store that addresses files by content keeps them once.
+        """
         files.text("tokenizer", self._parts.tokenizer)
-        files.json("encoder", {"version": 1, "column": self._column, "config": self._parts.config})
-        if self._frozen:
-            files.tensors("encoder-weights", {name: tensor.numpy() for name, tensor in self._parts.module.state_dict().items()})
+        written = {"version": 1, "column": self._column, "config": self._parts.config}
+        files.json("encoder", written if self._adapters is None else {**written, "adapters": self._adapters})
+        if self._stays:
+            files.tensors("encoder-weights", {name: tensor.numpy() for name, tensor in encoder_weights(self._parts.module).items()})
 
     def read_encoding(self, files: ArtifactReader) -> None:
         """Read what `write_encoding` wrote, without network or temporary files."""
@@ -191,7 +210,8 @@ class TextClassifier(TorchModel):
             raise InvalidInput(f"This encoder has version {written.get('version')}; this release reads version 1.")
         with seeded(0):
             module = build_encoder(written["config"])
-        if self._frozen:
+        if self._stays:
             self.load_weights(module, files, "encoder-weights")
+        self._adapters = {name: int(written["adapters"][name]) for name in ("rank", "scale")} if self.params.fine_tune == "lora" else None
         self._column = str(written["column"])
         self._use(EncoderParts(module, written["config"], files.text("tokenizer")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -248,7 +248,7 @@ class TorchModel(Model):
 
     def save(self, files: ArtifactWriter) -> None:
         """Write the weights as safetensors, the encoding and the target's scale as JSON."""
-        tensors = self.module.state_dict()
+        tensors = self.learnt(self.module)
         # Single precision, as they were trained: the cast for prediction added no digits.
         files.tensors("weights", {name: (t.float() if t.is_floating_point() else t).numpy() for name, t in tensors.items()})
         files.json("target", self._target.to_json())
@@ -269,18 +269,23 @@ class TorchModel(Model):
         model._target = Target.from_json(files.json("target"), task=signature.task, classes=signature.classes)
         with seeded(0):
             module = model.build(model._target.outputs)
-        model.load_weights(module, files, "weights")
+        model.load_weights(module, files, "weights", model.learnt(module))
         model._module = module.to(cls.predict_dtype).eval()
         model.signature = signature
         return model
 
-    def load_weights(self, module: nn.Module, files: ArtifactReader, name: str) -> None:
-        """Fill `module` with the tensors of the file `name`. Raises IntegrityError where they do not fit."""
-        try:
-            # A copy, because the reader's arrays may be read-only and the module's must not be.
-            module.load_state_dict({key: torch.from_numpy(np.array(array)) for key, array in files.tensors(name).items()})
-        except RuntimeError as error:
-            raise IntegrityError(f"The file '{name}' of this {self.type} does not fit its settings: other names or shapes.") from error
+    def learnt(self, module: nn.Module) -> dict[str, Tensor]:
+        """What of `module` its artifact carries as weights: everything, where a type does not store a part in another way."""
+        return dict(module.state_dict())
+
+    def load_weights(self, module: nn.Module, files: ArtifactReader, name: str, expected: Mapping[str, Tensor] | None = None) -> None:
+        """Fill `module`, or the part of it that `expected` names, with the tensors of the file `name`. Raises IntegrityError where they do not fit."""
+        tensors = files.tensors(name)
+        shapes = {key: tuple(tensor.shape) for key, tensor in (module.state_dict() if expected is None else expected).items()}
+        if {key: tuple(array.shape) for key, array in tensors.items()} != shapes:
+            raise IntegrityError(f"The file '{name}' of this {self.type} does not fit its settings: other names or shapes.")
+        # A copy, because the reader's arrays may be read-only and the module's must not be.
+        module.load_state_dict({key: torch.from_numpy(np.array(array)) for key, array in tensors.items()}, strict=False)
 
 
 def default_batch_size(rows: int, *, private: bool) -> int:

@@ -271,6 +271,16 @@ class Dataset:
         derived._origin = _Origin(self, operation, parameters)
         return derived
 
+    def declare(self, roots: Iterable[str]) -> Dataset:
+        """The same rows, said to come from the data sets with the fingerprints `roots`: their training is charged to those as well."""
+        source = self._table if self._table is not None else self._stream
+        assert source is not None
+        parents = tuple(sorted(roots))
+        said = Lineage("declare", parents)
+        declared = Dataset(source, self.schema, name=self.name, lineage=(*self.lineage, said), roots=self.roots.union(parents))
+        declared._fingerprint, declared._rows = self._fingerprint, self._rows
+        return declared
+
     # -- views ----------------------------------------------------------------------------------------------------------------------
 
     def select(self, names: Sequence[str]) -> Dataset:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from affidavit.calls import Call
 
 JSON = Any
@@ -104,8 +106,13 @@ class Ledger(Protocol):
     recovered: Sequence[str]
     """What opening had to mend after a crash, in words; empty after a clean close."""
 
-    def append(self, kind: str, *, subject: Mapping[str, str], predicate: Mapping[str, JSON]) -> Evidence:
-        """Sign a statement about `subject` (name to hex SHA-256) and append it durably."""
+    def append(
+        self, kind: str, *, subject: Mapping[str, str], predicate: Mapping[str, JSON], also: Callable[[sa.Connection, int], None] | None = None
+    ) -> Evidence:
+        """Sign a statement about `subject` (name to hex SHA-256) and append it durably.
+
+        `also` gets the connection and the entry's index, and joins the transaction: what it changes stands if and only if the evidence does.
+        """
         ...
 
     def entries(self, kind: str | None = None) -> Iterator[Evidence]:

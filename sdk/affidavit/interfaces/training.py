@@ -88,6 +88,8 @@ class Training:
         Rows for early stopping, never trained on. Always None when training is private: choosing by it would read it without noise.
     seed
         Seed of everything random that privacy does not depend on.
+    spend
+        The ε of this run, where it is to be less than the policy allows. None spends what the policy allows.
     report
         Called with progress; may raise to cancel.
     """
@@ -95,4 +97,5 @@ class Training:
     engine: TrainingEngine | None = None
     validation: Dataset | None = None
     seed: int = 0
+    spend: float | None = None
     report: Callable[[Progress], None] = field(default=lambda progress: None)

@@ -1,19 +1,39 @@
-"""The random streams: what they are, that they do not overlap, and that their distributions are right."""
+"""The random streams: what they are, that none repeats, and that samples, orders and words are distributed as they say."""
 
 from __future__ import annotations
+
+from itertools import permutations
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
+from affidavit.errors import UsageError
 from affidavit_governance.privacy.randomness import BLOCK, Purpose, Randomness
 
 KEY = bytes(range(32))
 
 
-def test_words_are_the_aes_256_keystream_of_sp_800_38a() -> None:
-    # Appendix F.5.5 uses another first counter block; the keystream of a block is its encryption, which ECB gives alone.
+class FromHere(Randomness):
+    """Streams that start at a counter block of the test's choice."""
+
+    def _keystream(self, purpose: Purpose, step: int, first: int = 0):  # type: ignore[no-untyped-def]
+        block = bytes.fromhex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff")
+        return Cipher(algorithms.AES(self._key), modes.CTR(block)).encryptor()
+
+
+def test_words_are_the_keystream_of_sp_800_38a_f_5_5() -> None:
+    key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+    plain = bytes.fromhex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51")
+    cipher = bytes.fromhex("601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5")
+    drawn = FromHere(key).words(Purpose.SAMPLING, 1, 4).tobytes()
+    assert drawn == bytes(a ^ b for a, b in zip(plain, cipher, strict=True))
+
+
+def test_the_counter_block_is_purpose_then_step_then_zeros() -> None:
     block = (1).to_bytes(4, "big") + (9).to_bytes(8, "big") + bytes(4)
     encryptor = Cipher(algorithms.AES(KEY), modes.ECB()).encryptor()
     assert Randomness(KEY).words(Purpose.SAMPLING, 9, 2).tobytes() == encryptor.update(block)
@@ -26,7 +46,29 @@ def test_streams_of_other_steps_and_purposes_and_keys_differ() -> None:
     assert len(set(drawn)) == len(drawn)
 
 
-def test_noise_is_standard_normal() -> None:
+@pytest.mark.parametrize("again", [5, 4, 0])
+def test_a_stream_is_drawn_once(again: int) -> None:
+    source = Randomness(KEY)
+    source.normal(Purpose.GRADIENT_NOISE, 5, 3)
+    source.sample(5, 10, 0.5)
+    source.shuffle(5, 10)
+    for draw in (
+        lambda: source.normal(Purpose.GRADIENT_NOISE, again, 3),
+        lambda: source.words(Purpose.SAMPLING, again, 1),
+        lambda: source.sample(again, 10, 0.5),
+        lambda: source.shuffle(again, 10),
+    ):
+        with pytest.raises(UsageError, match="was drawn before"):
+            draw()
+    assert source.normal(Purpose.GRADIENT_NOISE, 6, 3).tolist() == Randomness(KEY).normal(Purpose.GRADIENT_NOISE, 6, 3).tolist()
+
+
+def test_a_stream_never_runs_into_the_next_step() -> None:
+    with pytest.raises(UsageError, match="a stream has 68719476736"):
+        Randomness(KEY).words(Purpose.SAMPLING, 1, 2**33 + 1)
+
+
+def test_normal_numbers_are_standard_normal() -> None:
     drawn = Randomness(KEY).normal(Purpose.GRADIENT_NOISE, 1, 200_000)
     assert stats.kstest(drawn, "norm").pvalue > 0.01
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.01
@@ -34,7 +76,7 @@ def test_noise_is_standard_normal() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
-def test_noise_has_the_length_asked_for_and_no_repeated_block(count: int) -> None:
+def test_normal_numbers_come_in_the_length_asked_for_without_a_repeated_block(count: int) -> None:
     drawn = Randomness(KEY).normal(Purpose.GRADIENT_NOISE, 1, count)
     assert drawn.shape == (count,)
     assert len(np.unique(drawn)) == count
@@ -52,11 +94,72 @@ def test_samples_are_poisson() -> None:
     assert abs(np.corrcoef(taken[:, 0], taken[:, 1])[0, 1]) < 0.1
 
 
-def test_a_sample_of_all_rows_takes_all_rows() -> None:
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 30), rate=st.floats(0, 1, exclude_max=True), step=st.integers(0, 2**40))
+def test_a_row_is_drawn_if_its_64_bit_number_is_below_the_rate(rows: int, rate: float, step: int) -> None:
+    high = np.frombuffer(Randomness(KEY)._keystream(Purpose.SAMPLING, step).update(bytes(4 * rows)), dtype="<u4")
+    low = np.frombuffer(Randomness(KEY)._keystream(Purpose.SAMPLING_TIES, step).update(bytes(4 * rows)), dtype="<u4")
+    numbers = [(int(a) << 32) + int(b) for a, b in zip(high, low, strict=True)]
+    assert Randomness(KEY).sample(step, rows, rate).tolist() == [row for row, number in enumerate(numbers) if number < int(rate * 2**64)]
+
+
+@pytest.mark.parametrize("row", range(12))
+def test_a_tie_in_the_first_32_bits_is_decided_by_the_next(row: int) -> None:
+    high = np.frombuffer(Randomness(KEY)._keystream(Purpose.SAMPLING, 3).update(bytes(48)), dtype="<u4")
+    low = np.frombuffer(Randomness(KEY)._keystream(Purpose.SAMPLING_TIES, 3).update(bytes(48)), dtype="<u4")
+    # A rate is a double: 53 bits from the first one bit of the number on, so that the last 11 bits or so are zeros.
+    number = (int(high[row]) << 32) + int(low[row])
+    below, above = (number >> 12) * 2.0**-52, ((number >> 12) + 1) * 2.0**-52
+    assert int(below * 2**32) == int(above * 2**32) == int(high[row])
+    assert row not in Randomness(KEY).sample(3, 12, below)
+    assert row in Randomness(KEY).sample(3, 12, above)
+
+
+def test_large_samples_go_on_past_one_block_of_rows() -> None:
+    drawn = Randomness(KEY).sample(1, 300_000, 0.3)
+    counts = np.histogram(drawn, bins=30, range=(0, 300_000))[0]
+    assert stats.chisquare(counts).pvalue > 0.01
+    assert len(drawn) == pytest.approx(90_000, abs=1500)
+    assert (np.diff(drawn) > 0).all()
+
+
+def test_a_sample_of_all_rows_takes_all_rows_and_one_at_rate_zero_none() -> None:
     assert Randomness(KEY).sample(1, 5, 1.0).tolist() == [0, 1, 2, 3, 4]
+    assert Randomness(KEY).sample(1, 5, 0.0).tolist() == []
     assert Randomness(KEY).sample(1, 0, 0.5).tolist() == []
 
 
 def test_removing_the_last_row_leaves_the_other_rows_draws() -> None:
     whole, without = Randomness(KEY).sample(3, 100, 0.5), Randomness(KEY).sample(3, 99, 0.5)
     assert without.tolist() == [index for index in whole if index < 99]
+
+
+def test_each_order_of_a_shuffle_is_equally_likely() -> None:
+    source = Randomness(KEY)
+    orders = list(permutations(range(4)))
+    counts = dict.fromkeys(orders, 0)
+    for step in range(6000):
+        counts[tuple(source.shuffle(step, 4).tolist())] += 1
+    assert stats.chisquare(list(counts.values())).pvalue > 0.01
+
+
+@pytest.mark.parametrize("rows", [0, 1, 1000])
+def test_a_shuffle_takes_each_row_once(rows: int) -> None:
+    assert sorted(Randomness(KEY).shuffle(1, rows).tolist()) == list(range(rows))
+
+
+def test_a_shuffle_with_equal_words_is_drawn_again() -> None:
+    class Equal(Randomness):
+        """Its first draw has two equal words."""
+
+        def _keystream(self, purpose: Purpose, step: int, first: int = 0):  # type: ignore[no-untyped-def]
+            words = iter([[7, 3, 7], [5, 9, 1]])
+
+            class Stream:
+                def update_into(self, data: bytes, buffer: bytearray) -> int:
+                    buffer[:] = np.array(next(words), dtype="<u8").tobytes()
+                    return len(buffer)
+
+            return Stream()
+
+    assert Equal(KEY).shuffle(1, 3).tolist() == [2, 0, 1]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from affidavit.errors import InvalidInput, UsageError
+from affidavit.errors import IntegrityError, InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.training import Training
 from affidavit_plugins.text import encoder as encoders
@@ -61,8 +61,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_fine_tuning_all_layers_learns_any_script_over_bytes(language):
-    model = tiny(fine_tune="all", epochs=12, learning_rate=0.01).fit(dataset(language=language))
+def test_full_fine_tuning_learns_any_script_over_bytes(language):
+    model = tiny(fine_tune="full", epochs=12, learning_rate=0.01).fit(dataset(language=language))
     assert accuracy(model, dataset(seed=1, language=language)) > 0.9
 
 
@@ -73,14 +73,59 @@ def test_the_head_alone_learns_and_leaves_the_encoder_as_it_was(saved):
     assert accuracy(model, dataset(seed=1)) > 0.9
 
 
-def test_fine_tuning_all_changes_every_layer_but_the_embeddings():
+def test_full_fine_tuning_changes_every_layer_but_the_pooler():
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         start = load_encoder(TINY).module.state_dict()
     # The penalty would shrink whatever is trained, also what no gradient reaches.
-    trained = tiny(fine_tune="all", epochs=1, l2=0.1).fit(dataset(), Training(seed=0)).module.encoder.state_dict()
+    trained = tiny(fine_tune="full", epochs=1, l2=0.1).fit(dataset(), Training(seed=0)).module.encoder.state_dict()
     same = {name for name in start if torch.equal(start[name], trained[name])}
-    assert same == {name for name in start if name.endswith("embeddings.weight") or "pooler" in name}
+    assert same == {name for name in start if "pooler" in name}
+
+
+def test_adapters_learn_and_leave_the_encoder_as_it_was(saved):
+    model = tiny(fine_tune="lora", epochs=8, learning_rate=0.02).fit(dataset(), Training(seed=2))
+    files, frozen = saved(model), saved(tiny(epochs=1).fit(dataset(), Training(seed=2)))
+    assert files["encoder-weights.safetensors"] == frozen["encoder-weights.safetensors"]
+    assert accuracy(model, dataset(seed=1)) > 0.9
+
+
+def test_an_artifact_with_adapters_carries_adapters_and_head_beside_the_encoder(saved):
+    import safetensors
+
+    files = saved(tiny(fine_tune="lora", epochs=1).fit(dataset()))
+    stored = safetensors.deserialize(files["weights.safetensors"])
+    names = {name for name, _ in stored}
+    assert {name for name in names if not name.startswith("head.")} == {
+        f"encoder.encoder.layer.0.{layer}.lora_{matrix}.default.weight"
+        for layer in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense", "output.dense")
+        for matrix in "AB"
+    }
+    assert sum(name.startswith("head.") for name in names) == 4
+    assert json.loads(files["encoder.json"])["adapters"] == {"rank": 8, "scale": 16}
+
+
+def test_untrained_adapters_change_nothing():
+    from affidavit_plugins.text.adapters import add_adapters, encoder_weights
+
+    parts = load_encoder(TINY)
+    ids, mask = torch.tensor([[1, 50, 60, 2]]), torch.ones(1, 4, dtype=torch.int64)
+    before, weights = embed(parts.module, ids, mask), {name: tensor.clone() for name, tensor in parts.module.state_dict().items()}
+    add_adapters(parts.module, rank=4, scale=8)
+    assert torch.equal(embed(parts.module, ids, mask), before)
+    after = encoder_weights(parts.module)
+    assert set(after) == set(weights)
+    assert all(torch.equal(after[name], weights[name]) for name in weights)
+    assert all("lora_" in name for name, parameter in parts.module.named_parameters() if parameter.requires_grad)
+
+
+def test_weights_of_other_names_or_shapes_are_refused(saved, loaded):
+    model = tiny(fine_tune="lora", epochs=1).fit(dataset())
+    files = saved(model)
+    full = saved(tiny(fine_tune="full", epochs=1).fit(dataset()))
+    for other in (full["weights.safetensors"], saved(tiny(fine_tune="lora", epochs=1, hidden=[8]).fit(dataset()))["weights.safetensors"]):
+        with pytest.raises(IntegrityError, match="does not fit its settings"):
+            loaded(model, files | {"weights.safetensors": other})
 
 
 def test_padding_does_not_change_what_an_encoder_gives():
@@ -92,7 +137,7 @@ def test_padding_does_not_change_what_an_encoder_gives():
     assert float(short.detach().norm()) == pytest.approx(32**0.5, rel=1e-5)
 
 
-@pytest.mark.parametrize("fine_tune", ["head", "all"])
+@pytest.mark.parametrize("fine_tune", ["none", "lora", "full"])
 def test_one_text_answers_as_it_does_among_texts_of_other_lengths(fine_tune):
     model = tiny(fine_tune=fine_tune, epochs=1).fit(dataset())
     rows = Dataset.from_arrow({"text": ["a", "a longer text " * 3, "", "b" * 200, "a"] * 40}, fields={"text": {"type": "text"}})
@@ -103,7 +148,7 @@ def test_one_text_answers_as_it_does_among_texts_of_other_lengths(fine_tune):
     assert len(model.predict(rows.head(0))) == 0
 
 
-@pytest.mark.parametrize("fine_tune", ["head", "all"])
+@pytest.mark.parametrize("fine_tune", ["none", "lora", "full"])
 def test_saved_and_loaded_it_answers_the_same(fine_tune, saved, loaded):
     data = dataset()
     model = tiny(fine_tune=fine_tune, epochs=1).fit(data)
@@ -222,12 +267,12 @@ def test_short_strings_of_a_categorical_column_are_read_as_text():
 
 
 def test_the_same_seed_gives_the_same_weights(saved):
-    first, again, other = (saved(tiny(fine_tune="all", epochs=1).fit(dataset(), Training(seed=seed))) for seed in (1, 1, 2))
+    first, again, other = (saved(tiny(fine_tune="full", epochs=1).fit(dataset(), Training(seed=seed))) for seed in (1, 1, 2))
     assert first == again
     assert first["weights.safetensors"] != other["weights.safetensors"]
 
 
-@pytest.mark.parametrize("fine_tune", ["head", "all"])
+@pytest.mark.parametrize("fine_tune", ["none", "lora", "full"])
 def test_the_private_engine_trains_it(fine_tune, private_engine):
     engine = private_engine(8.0)
     model = tiny(fine_tune=fine_tune, epochs=6, batch_size=80, learning_rate=0.02).fit(dataset(400), Training(engine=engine))

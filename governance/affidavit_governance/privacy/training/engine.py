@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from affidavit.errors import InvalidInput, PluginError, Refused
@@ -89,8 +90,9 @@ class PrivateEngine:
         def release(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
             deviation = event.noise_multiplier * sensitivity
             self._statistics.append((event, note))
-            noise = self._source.normal(Purpose.STATISTICS_NOISE, len(self._statistics), counts.size)
-            return counts + deviation * noise.reshape(counts.shape), deviation
+            noisy = torch.tensor(counts)
+            self._source.add_noise_([noisy], deviation, Purpose.STATISTICS_NOISE, len(self._statistics))
+            return noisy.numpy(), deviation
 
         center, scale, note["undetermined"] = statistics.center_and_scale(columns, release)
         return center, scale

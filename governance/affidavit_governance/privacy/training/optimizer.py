@@ -49,15 +49,14 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
             parameter.summed_grad = clipped if parameter.summed_grad is None else parameter.summed_grad + clipped
 
     def add_noise(self) -> None:
-        """Add the step's noise, in double precision, to the sums."""
+        """Add the step's noise to the sums, and round them to the lattice of their release."""
         parameters = self.params
         # Counted before the noise exists: whatever fails from here on, the step is paid for.
         self.released += 1
-        count = sum(parameter.numel() for parameter in parameters)
-        noise = torch.from_numpy(self._source.normal(Purpose.GRADIENT_NOISE, self.released, count)) * (self.noise_multiplier * self.max_grad_norm)
-        for parameter, part in zip(parameters, noise.split([parameter.numel() for parameter in parameters]), strict=True):
-            total = parameter.summed_grad.double() + part.view_as(parameter).to(parameter.device)
-            parameter.grad = total.to(parameter.dtype)
+        sums = [parameter.summed_grad.contiguous() for parameter in parameters]
+        self._source.add_noise_(sums, self.noise_multiplier * self.max_grad_norm, Purpose.GRADIENT_NOISE, self.released)
+        for parameter, noisy in zip(parameters, sums, strict=True):
+            parameter.grad = noisy.view_as(parameter).to(parameter.dtype)
 
     def clear(self) -> None:
         """Forget every gradient, also those that an abandoned step left behind."""

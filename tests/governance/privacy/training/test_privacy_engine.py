@@ -27,8 +27,8 @@ LOOSE = PrivacyPolicy(epsilon=0.5, delta=1e-3)  # much noise is quick to calibra
 class Silent(Randomness):
     """The seam for tests: replayable samples and no noise."""
 
-    def normal(self, purpose: Purpose, step: int, count: int) -> np.ndarray:
-        return np.zeros(count)
+    def add_noise_(self, sums: Sequence[torch.Tensor], deviation: float, purpose: Purpose, step: int) -> None:
+        """None."""
 
 
 def make_engine(policy: PrivacyPolicy = LOOSE, source: Randomness | None = None) -> PrivateEngine:

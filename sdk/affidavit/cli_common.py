@@ -1,0 +1,49 @@
+"""What every command shares: the workspace option, JSON for machines, tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from affidavit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from affidavit.workspace import Workspace
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Where = Annotated[str, typer.Option("--workspace", "-w", help="The workspace: a folder or a PostgreSQL URL.", envvar="AFFIDAVIT_WORKSPACE")]
+DEFAULT_WORKSPACE = "workspace"
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON."""
+    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table, with a row of cells each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*[str(cell) for cell in row])
+    Console().print(table)
+
+
+def open_workspace(location: str, **options: Any) -> Workspace:
+    """Open a workspace that exists, and say what opening had to mend. Raises UsageError where there is none."""
+    from affidavit.workspace import Workspace
+
+    if "://" not in location and not (Path(location) / "workspace.db").exists():
+        raise UsageError(f"'{location}' is no workspace.", hint="Name one with --workspace, or make one with: affidavit run PROJECT.")
+    workspace = Workspace(location, **options)
+    for line in workspace.recovered:
+        sys.stderr.write(f"Recovered: {line}\n")
+    return workspace

@@ -1,0 +1,185 @@
+"""Per-example gradients of recurrent layers, attention and transformers on the tape, against one backward pass for each example."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from affidavit.errors import Refused
+from affidavit_governance.privacy.training.layers import Attached, units
+from affidavit_governance.privacy.training.tape import Tape
+
+EXAMPLES, STEPS, FEATURES = 4, 5, 6
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
+
+
+def filled(module, seed=1):
+    """The module in double precision with parameters from a seed, also biases, which some layers start at zero."""
+    generator = seeded(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return module.double().train()
+
+
+def close(one, other):
+    torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def check(module, losses, examples=EXAMPLES):
+    """Compare what the tape finds for ``losses(indices)`` with one backward pass for each example; gives the gradients, one dict an example."""
+    trained = {parameter: name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    rows = torch.arange(examples)
+    plain = losses(rows)
+    expected = []
+    for row in rows:
+        found = torch.autograd.grad(losses(row[None]).sum(), list(trained), allow_unused=True)
+        expected.append({name: torch.zeros_like(p) if g is None else g for (p, name), g in zip(trained.items(), found, strict=True)})
+    tape = Tape(trained)
+    attached = Attached(units(module, trained), tape)
+    try:
+        with tape.recording(examples):
+            values = losses(rows)
+        close(values, plain)
+        tape.backward(values)
+        norms = tape.squared_norms()
+        factors = torch.linspace(0.5, 2.0, examples, dtype=torch.float64)
+        sums = [torch.zeros_like(parameter) for parameter in trained]
+        tape.add_sums(factors, sums)
+    finally:
+        attached.remove()
+    close(norms, torch.stack([sum(g.square().sum() for g in each.values()) for each in expected]))
+    for total, name in zip(sums, trained.values(), strict=True):
+        close(total, sum(factor * each[name] for factor, each in zip(factors, expected, strict=True)))
+    assert not any("forward" in vars(layer) for layer in module.modules())
+    assert all(parameter.grad is None for parameter in trained)
+    return expected
+
+
+class Reader(nn.Module):
+    """Tokens, a recurrent layer, and a score from its last state: what people write."""
+
+    def __init__(self, layer, packed=False):
+        super().__init__()
+        self.table = nn.Embedding(20, FEATURES)
+        self.layer = layer
+        self.head = nn.Linear((layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1), 3)
+        self.packed = packed
+
+    def forward(self, ids, lengths):
+        x = self.table(ids)
+        if self.packed:
+            x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        elif not self.layer.batch_first:
+            x = x.transpose(0, 1)
+        state = self.layer(x)[1]
+        hidden = state[0] if isinstance(state, tuple) else state
+        number = 2 if self.layer.bidirectional else 1
+        return self.head(torch.cat(list(hidden[-number:]), dim=1))
+
+
+RECURRENT = {
+    "lstm": nn.LSTM(FEATURES, 7, batch_first=True),
+    "two-layer bidirectional lstm": nn.LSTM(FEATURES, 7, num_layers=2, bidirectional=True, batch_first=True),
+    "projected lstm": nn.LSTM(FEATURES, 7, proj_size=3, batch_first=True),
+    "lstm without bias, steps first": nn.LSTM(FEATURES, 7, bias=False),
+    "gru": nn.GRU(FEATURES, 7, batch_first=True),
+    "bidirectional gru, steps first": nn.GRU(FEATURES, 7, bidirectional=True),
+    "tanh rnn": nn.RNN(FEATURES, 7, batch_first=True),
+    "relu rnn": nn.RNN(FEATURES, 7, nonlinearity="relu", num_layers=2, batch_first=True),
+}
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("packed", [False, True])
+def test_gradients_of_recurrent_layers_are_those_of_brute_force(kind, packed):
+    module = filled(Reader(RECURRENT[kind], packed))
+    ids = torch.randint(20, (EXAMPLES, STEPS), generator=seeded())
+    lengths, labels = torch.tensor([5, 2, 4, 1]), torch.tensor([0, 1, 2, 1])
+    check(module, lambda rows: functional.cross_entropy(module(ids[rows], lengths[rows]), labels[rows], reduction="none"))
+
+
+def test_a_recurrent_layer_with_some_frozen_weights_trains_the_others():
+    module = filled(Reader(nn.LSTM(FEATURES, 7, batch_first=True)))
+    module.layer.weight_hh_l0.requires_grad_(False)
+    module.table.requires_grad_(False)
+    ids = torch.randint(20, (EXAMPLES, STEPS), generator=seeded())
+    found = check(module, lambda rows: module(ids[rows], None).square().sum(1))
+    assert "layer.weight_hh_l0" not in found[0]
+    assert bool(found[0]["layer.weight_ih_l0"].any())
+
+
+def test_a_state_that_is_computed_from_other_parameters_carries_gradients():
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.layer = nn.Linear(FEATURES, 7), nn.GRU(FEATURES, 7, batch_first=True)
+
+        def forward(self, x):
+            return self.layer(x, self.start(x[:, 0])[None])[0]
+
+    module, x = filled(Decoder()), randn(EXAMPLES, STEPS, FEATURES)
+    found = check(module, lambda rows: module(x[rows]).sin().sum((1, 2)))
+    assert bool(found[0]["start.weight"].any())
+
+
+class Attends(nn.Module):
+    """Attention of one sequence to itself, to another one, or to two others."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.layer = nn.MultiheadAttention(8, 2, **options)
+
+    def forward(self, *inputs, **settings):
+        if not self.layer.batch_first:
+            inputs = tuple(x.transpose(0, 1) for x in inputs)
+        output = self.layer(inputs[0], inputs[min(1, len(inputs) - 1)], inputs[-1], **settings)[0]
+        return output if self.layer.batch_first else output.transpose(0, 1)
+
+
+@pytest.mark.parametrize("sources", [1, 2, 3])
+@pytest.mark.parametrize(
+    "options", [{"batch_first": True}, {"bias": False}, {"add_bias_kv": True, "batch_first": True}, {"add_bias_kv": True, "add_zero_attn": True}], ids=str
+)
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_gradients_of_attention_are_those_of_brute_force(sources, options, need_weights):
+    module = filled(Attends(**options))
+    inputs = [randn(EXAMPLES, STEPS if i == 0 else STEPS + 2, 8, seed=i) for i in range(sources)]
+    padding = torch.zeros(EXAMPLES, inputs[min(sources, 2) - 1].shape[1], dtype=torch.bool)
+    padding[1, 3:] = True
+
+    def losses(rows):
+        outputs = module(*(x[rows] for x in inputs), key_padding_mask=padding[rows], need_weights=need_weights)
+        return outputs.sin().sum((1, 2))
+
+    check(module, losses)
+
+
+def test_gradients_of_attention_with_separate_projections_are_those_of_brute_force():
+    module = filled(Attends(kdim=5, vdim=3, batch_first=True))
+    inputs = [randn(EXAMPLES, STEPS, 8), randn(EXAMPLES, 7, 5), randn(EXAMPLES, 7, 3)]
+    check(module, lambda rows: module(*(x[rows] for x in inputs)).sin().sum((1, 2)))
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_gradients_of_a_transformer_with_encoder_and_decoder_are_those_of_brute_force(norm_first):
+    module = filled(nn.Transformer(8, 2, 2, 1, 12, dropout=0.0, batch_first=True, norm_first=norm_first))
+    x, y = randn(EXAMPLES, STEPS, 8), randn(EXAMPLES, 3, 8, seed=2)
+    mask = nn.Transformer.generate_square_subsequent_mask(3).double()
+    check(module, lambda rows: module(x[rows], y[rows], tgt_mask=mask, tgt_is_causal=True).sin().sum((1, 2)))
+
+
+def test_an_encoder_whose_batch_stands_second_is_refused():
+    module, x = filled(nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0)), randn(EXAMPLES, STEPS, 8)
+    with pytest.raises(Refused, match="first dimension is not the batch"):
+        check(module, lambda rows: module(x[rows].transpose(0, 1)).sin().sum((0, 2)))
