@@ -102,11 +102,11 @@ def opacus_step(module: Any, optimizer: Any, ids: Any, mask: Any, labels: Any, *
     from affidavit_plugins.text.classifier import embed
 
     logging.disable(logging.INFO)
-    positions = torch.arange(TOKENS).expand(BATCH, TOKENS)
+    positions = torch.arange(TOKENS).repeat(BATCH, 1)
 
     class WithPositions(torch.nn.Module):
         def forward(self, **inputs: Any) -> Any:
-            return module.encoder(**inputs, position_ids=positions)
+            return module.encoder(**inputs, position_ids=positions, token_type_ids=torch.zeros_like(positions))
 
     def scores() -> Any:
         return module.head(embed(WithPositions(), ids, mask))

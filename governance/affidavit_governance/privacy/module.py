@@ -125,6 +125,6 @@ def _cautions(policy: PrivacyPolicy, records: int) -> list[JSON]:
 
 
 def _check_libraries() -> None:
-    for library in ("torch", "opacus", "dp_accounting"):
+    for library in ("torch", "dp_accounting"):
         if find_spec(library) is None:
             raise MissingExtra("Private training", extra="privacy", library=library)

@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     STATISTICS_NOISE = 3
     SAMPLING_TIES = 4
     SHUFFLING = 5
+    RELEASE_NOISE = 6
 
 
 class Randomness:

@@ -18,8 +18,9 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.infer import class_labels, infer_task
 from affidavit.interfaces.model import Model, Predictions, Signature, Task
 from affidavit.interfaces.schema import Role, Schema
-from affidavit.interfaces.training import Progress, Training
+from affidavit.interfaces.training import Progress, Training, TrainingEngine
 from affidavit_plugins.tabular.encoding import Encoder
+from affidavit_plugins.tabular.torch_encoding import TableEncoding
 
 ClassWeight = Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None
 """Weights by class label, ``"balanced"`` (each class weighs the same in total), or None."""
@@ -50,7 +51,7 @@ class TabularModel(Model):
     """A scikit-learn estimator behind an `Encoder`. A subclass gives `_fit`, `_scores`, `_save` and `_load`."""
 
     params: Any
-    _encoder: Encoder
+    _encoder: Encoder | TableEncoding
     _labels: NDArray[np.str_]
 
     def fit(self, data: Dataset, training: Training | None = None) -> Self:
@@ -64,7 +65,8 @@ class TabularModel(Model):
             Numbers or weights that cannot be used, or rows from which the estimator cannot learn.
         """
         training = training or Training()
-        if training.engine is not None and training.engine.private:
+        engine = training.engine if training.engine is not None and training.engine.private else None
+        if engine is not None and not self.capabilities.private_training:
             reason = f"Model type '{self.type}' cannot be trained privately."
             raise Refused(reason, by="privacy", line="privacy", satisfy="Choose a type with the capability private_training.")
         if data.schema.target is None:
@@ -73,24 +75,34 @@ class TabularModel(Model):
         self._check_task(task)
         training.report(Progress(0, 1, "encoding"))
         classes = class_labels(data)[1] if task.classifies else ()
-        self._encoder = Encoder.fit(data, max_categories=self.params.max_categories)
         self._labels = np.array(classes, dtype=np.str_)
         signature = Signature(Schema(data.schema.features), task, data.schema.target.name, classes)
+        if engine is None:
+            self._fit_plain(data, signature, training)
+        else:
+            self._fit_private(data, signature, engine)
+        self.signature = signature
+        training.report(Progress(1, 1, "fitted"))
+        return self
+
+    def _fit_plain(self, data: Dataset, signature: Signature, training: Training) -> None:
+        self._encoder = Encoder.fit(data, max_categories=self.params.max_categories)
         validation = None if training.validation is None else self._examples(training.validation, signature)
         training.report(Progress(0, 1, "fitting"))
         try:
             # Several threads add the same numbers in another order: the model would depend on the machine's cores.
             with threadpool_limits(1):
-                self._fit(self._examples(data, signature), validation, task, training.seed)
+                self._fit(self._examples(data, signature), validation, signature.task, training.seed)
         except ValueError:
             # scikit-learn's own message may quote values.
             raise InvalidInput(
                 f"scikit-learn could not fit '{self.type}' to the {len(data)} rows of data set '{data.name}'.",
                 hint="Each class needs several rows; early stopping needs more.",
             ) from None
-        self.signature = signature
-        training.report(Progress(1, 1, "fitted"))
-        return self
+
+    def _fit_private(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> None:
+        """Learn through `engine` alone; for types with the capability `private_training`."""
+        raise NotImplementedError
 
     def predict(self, data: Dataset) -> Predictions:
         """Answer each row: class and probabilities, or a number. Safe to call from several threads.
@@ -117,7 +129,8 @@ class TabularModel(Model):
         """Read what `save` wrote. Raises IntegrityError where the parts do not fit each other."""
         model = cls(**files.params)
         signature: Signature = files.signature
-        model._encoder = Encoder.from_json(files.json("encoder"))
+        encoder = files.json("encoder")
+        model._encoder = TableEncoding.from_json(encoder) if "columns" in encoder else Encoder.from_json(encoder)
         model._labels = np.array(signature.classes, dtype=np.str_)
         model._load(files, signature)
         model.signature = signature
@@ -134,11 +147,7 @@ class TabularModel(Model):
     def _examples(self, data: Dataset, signature: Signature) -> Examples:
         matrix = self._encode(data)
         if signature.task is Task.REGRESSION:
-            target = numeric_array(data.column(signature.target), data.schema[signature.target])
-            if not np.isfinite(target).all():
-                count = int((~np.isfinite(target)).sum())
-                raise InvalidInput(f"Target column '{signature.target}' is missing or infinite in {count} rows.", hint="Drop those rows first.")
-            return Examples(matrix, target, _row_weights(data))
+            return Examples(matrix, _numeric_target(data, signature), _row_weights(data))
         position = {label: index for index, label in enumerate(signature.classes)}
         # Not class_labels: validation rows may all be of one class, or of one that training does not hold.
         target = np.array([position.get(label or "", -1) for label in text_values(data, signature.target)], dtype=np.intp)
@@ -165,6 +174,20 @@ class TabularModel(Model):
         """Read what `_save` wrote, and check that it fits the encoder and the signature."""
 
 
+def bounded_target(data: Dataset, signature: Signature) -> NDArray[np.float64]:
+    """The numeric target, cut to the field's public bounds where it has any."""
+    target, bounds = _numeric_target(data, signature), data.schema[signature.target].bounds
+    return target if bounds is None else np.clip(target, *bounds)
+
+
+def _numeric_target(data: Dataset, signature: Signature) -> NDArray[np.float64]:
+    target = numeric_array(data.column(signature.target), data.schema[signature.target])
+    if not np.isfinite(target).all():
+        count = int((~np.isfinite(target)).sum())
+        raise InvalidInput(f"Target column '{signature.target}' is missing or infinite in {count} rows.", hint="Drop those rows first.")
+    return target
+
+
 def _row_weights(data: Dataset) -> NDArray[np.float64] | None:
     fields = data.schema.with_role(Role.WEIGHT)
     if not fields:
@@ -177,6 +200,17 @@ def _row_weights(data: Dataset) -> NDArray[np.float64] | None:
     return weight
 
 
+def class_factors(setting: Mapping[str, float], classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """The weight of each class, 1 where `setting` names none. Raises UsageError for a class that does not exist."""
+    for name in setting:
+        if name not in classes:
+            raise UsageError(
+                f"'class_weight' names the class '{name}', which the target lacks.{nearest(name, classes)}",
+                hint=f"Classes: {', '.join(classes)}.",
+            )
+    return np.array([setting.get(name, 1.0) for name in classes])
+
+
 def _class_weights(
     setting: str | Mapping[str, float],
     classes: tuple[str, ...],
@@ -186,13 +220,7 @@ def _class_weights(
     """Row weights times class weights; "balanced" is n ÷ (k · n_c), King and Zeng 2001, over weighted rows."""
     rows = np.ones(len(target)) if weight is None else weight
     if isinstance(setting, Mapping):
-        for name in setting:
-            if name not in classes:
-                raise UsageError(
-                    f"'class_weight' names the class '{name}', which the target lacks.{nearest(name, classes)}",
-                    hint=f"Classes: {', '.join(classes)}.",
-                )
-        factors = np.array([setting.get(name, 1.0) for name in classes])
+        factors = class_factors(setting, classes)
     else:
         totals = np.bincount(target[target >= 0], weights=rows[target >= 0], minlength=len(classes))
         factors = np.divide(totals.sum(), len(classes) * totals, out=np.zeros(len(classes)), where=totals > 0)

@@ -129,6 +129,11 @@ class TableEncoding:
         """Columns of the matrix."""
         return sum(column.width for column in self.columns)
 
+    @property
+    def players(self) -> tuple[str, ...]:
+        """The field that each column of the matrix belongs to."""
+        return tuple(column.name for column in self.columns for _ in range(column.width))
+
     def transform(self, data: Dataset) -> NDArray[np.float64]:
         """The rows as a matrix, rows × width. Missing numbers are 0 after scaling (the centre) with their flag set."""
         out = np.zeros((len(data), self.width))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from affidavit_plugins.torch_base.plain import PlainStatistics
 
 
 class PlainLoop:
@@ -40,26 +42,8 @@ class PlainLoop:
         self._optimizer.zero_grad(set_to_none=True)
 
 
-class PlainEngine:
-    """Training without privacy: statistics read from the data, each row once an epoch."""
-
-    private = False
-
-    def center_and_scale(self, columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of each column, missing values (NaN) left out; a constant or empty column gets scale 1."""
-        present = ~np.isnan(columns)
-        count = np.maximum(present.sum(axis=0), 1)
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers too large come out infinite, which the model refuses by column
-            center = np.where(present, columns, 0.0).sum(axis=0) / count
-            deviation = np.where(present, columns - center, 0.0)
-            scale = np.sqrt((deviation**2).sum(axis=0) / count)
-        # Rounding leaves a constant column of large numbers a tiny spread, which division would blow up.
-        constant = scale <= 1e-12 * np.maximum(1.0, np.abs(center))
-        return center, np.where(constant, 1.0, scale)
-
-    def vocabulary(self, values: Sequence[str | None]) -> tuple[str, ...] | None:
-        """The distinct values of one column, sorted."""
-        return tuple(sorted({value for value in values if value is not None}))
+class PlainEngine(PlainStatistics):
+    """Training without privacy: statistics and sums read from the data, each row once an epoch."""
 
     def begin(self, module: Any, optimizer: Any, *, rows: int, batch_size: int, epochs: int, seed: int) -> PlainLoop:
         """Prepare for `epochs` passes over `rows` examples in batches of `batch_size`."""

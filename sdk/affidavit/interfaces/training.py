@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,47 @@ class TrainingLoop(Protocol):
         ...
 
 
+Release = tuple[Literal["sums", "minimise"], float]
+"""Kind and positive share of one release that a model announces."""
+
+
+class Releases(Protocol):
+    """What a model without gradient steps learns from its rows: sums and minimisers, in the announced order."""
+
+    def sums(self, rows: NDArray[np.float64], *, bound: float, groups: NDArray[np.int64] | None = None, number: int = 1) -> NDArray[np.float64]:
+        """Sum of the rows of each group, shape number × columns, each row first scaled down to an L2 norm of at most `bound`.
+
+        Parameters
+        ----------
+        groups
+            The group of each row, 0 to ``number - 1``; other rows count nowhere. None: one group.
+        """
+        ...
+
+    def minimise(
+        self,
+        rows: NDArray[np.float64],
+        targets: NDArray[np.float64],
+        *,
+        loss: Literal["logistic", "huber"],
+        bound: float,
+        l2: float = 0.0,
+        weights: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """The θ of Σ wᵢ f(xᵢᵀθ; yᵢ) + λ/2 ‖θ‖² with λ at least `l2`, each xᵢ first scaled down to an L2 norm of at most `bound`.
+
+        Parameters
+        ----------
+        targets
+            0 or 1 for the loss ``"logistic"``; standardised numbers for ``"huber"``, shape (rows,).
+        weights
+            Between 0 and 1, shape (rows,). None: 1.
+        """
+        ...
+
+
 class TrainingEngine(Protocol):
-    """Makes loops, and answers what a model needs to know of its data before the first step."""
+    """Makes loops and releases, and answers what a model needs to know of its data before the first one."""
 
     private: bool
 
@@ -73,6 +112,13 @@ class TrainingEngine(Protocol):
 
     def begin(self, module: Any, optimizer: Any, *, rows: int, batch_size: int, epochs: int, seed: int) -> TrainingLoop:
         """Prepare `module` and `optimizer` for `epochs` passes over `rows` examples in batches of about `batch_size`."""
+        ...
+
+    def releases(self, plan: Sequence[Release]) -> Releases:
+        """Prepare for the releases of `plan`, for a model that takes no gradient steps: all of them must then be made, in this order.
+
+        Whatever statistics a model needs, it must ask for before.
+        """
         ...
 
 

@@ -207,7 +207,7 @@ def test_a_delta_that_lets_a_record_out_is_warned_of(train: Any) -> None:
 
 
 def test_a_missing_library_names_the_extra(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module_file, "find_spec", lambda name: None if name == "opacus" else object())
+    monkeypatch.setattr(module_file, "find_spec", lambda name: None if name == "dp_accounting" else object())
     with pytest.raises(MissingExtra, match=r"affidavit\[privacy\]"):
         train()[1]()
 

@@ -12,7 +12,7 @@ from affidavit.errors import InvalidInput, UsageError
 
 Relation = Literal["add-or-remove-one", "replace-one"]
 RELATIONS: tuple[str, ...] = get_args(Relation)
-MECHANISMS = ("gaussian", "laplace", "pure", "repeat_and_select")
+MECHANISMS = ("gaussian", "laplace", "pure", "repeat_and_select", "objective_perturbation")
 ADDITIVE = ("laplace", "pure")
 """Mechanisms of pure differential privacy: their ε adds up exactly at δ = 0."""
 
@@ -32,7 +32,8 @@ class Event:
     ----------
     mechanism
         ``"gaussian"``; ``"laplace"`` (without sampling); ``"pure"``, any mechanism of pure ε-differential privacy of one record added or
-        removed (without sampling); ``"repeat_and_select"``, see `repeat_and_select`.
+        removed (without sampling); ``"repeat_and_select"``, see `repeat_and_select`; ``"objective_perturbation"`` (without sampling), see
+        `affidavit_governance.privacy.accounting.objective`.
     noise_multiplier
         Standard deviation σ of the noise over the bound C of one record's contribution (L2); for Laplace the scale b over the L1 bound; for
         ``"pure"`` 1/ε; 0 for ``"repeat_and_select"``.
@@ -45,6 +46,8 @@ class Event:
         See above.
     repeated, mean, shape
         Of ``"repeat_and_select"`` only: what each repetition runs, and the distribution of their number.
+    shift
+        Of ``"objective_perturbation"`` only: -log(1 - β/λ), of the curvatures of one record's loss and of the penalty.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class Event:
     repeated: tuple[Event, ...] = ()
     mean: float = 0.0
     shape: float = 0.0
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mechanism not in MECHANISMS:
@@ -75,6 +79,8 @@ class Event:
             raise UsageError(f"A sampled {self.mechanism} mechanism is not accounted for.", hint="Use sampling_rate=1, or the Gaussian mechanism.")
         if self.steps < 0:
             raise UsageError(f"{self.steps} is no number of steps.")
+        if not 0 <= self.shift < math.inf or (self.shift > 0) != (self.mechanism == "objective_perturbation"):
+            raise UsageError(f"A shift of {self.shift} does not go with the mechanism {self.mechanism}.")
         if self.mechanism == "repeat_and_select":
             self._check_repetition()
         elif self.repeated or self.mean or self.shape:
@@ -85,10 +91,8 @@ class Event:
     def _check_repetition(self) -> None:
         if self.noise_multiplier != 0 or not self.repeated or any(event.repeated for event in self.repeated):
             raise UsageError("A repetition needs plain mechanisms to repeat, and has no noise of its own.")
-        if not 0 < self.mean <= LARGEST_MEAN or not self.shape >= 0:
-            raise UsageError(f"Repetitions with mean {self.mean} and shape {self.shape} are not accounted for.")
-        if math.isfinite(self.shape) and self.mean < 1:
-            raise UsageError(f"A mean of {self.mean} repetitions is below one.", hint="Only Poisson repetitions (shape=inf) may be none at all.")
+        if not 1 <= self.mean <= LARGEST_MEAN or not self.shape >= 0:
+            raise UsageError(f"Repetitions with mean {self.mean} and shape {self.shape} are not accounted for.", hint="The mean is at least one.")
         if any((event.relation, event.group_size) != (self.relation, self.group_size) for event in self.repeated):
             raise UsageError("A repetition and what it repeats must be about the same neighbours.")
 
@@ -102,7 +106,8 @@ class Event:
         if self.mechanism == "repeat_and_select":
             shape = "poisson" if math.isinf(self.shape) else self.shape
             return {"type": self.mechanism, **about, "mean": self.mean, "shape": shape, "repeated": [event.to_json() for event in self.repeated]}
-        return {"type": self.mechanism, "noise_multiplier": self.noise_multiplier, "sampling_rate": self.sampling_rate, **about}
+        shift = {"shift": self.shift} if self.shift else {}
+        return {"type": self.mechanism, "noise_multiplier": self.noise_multiplier, "sampling_rate": self.sampling_rate, **about, **shift}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Event:
@@ -114,7 +119,8 @@ class Event:
             mechanism, steps = str(value["type"]), int(value["steps"])
             relation, group_size = str(value.get("relation", RELATIONS[0])), int(value.get("group_size", 1))
             if mechanism != "repeat_and_select":
-                return cls(mechanism, float(value["noise_multiplier"]), float(value["sampling_rate"]), steps, relation, group_size)
+                known = float(value["noise_multiplier"]), float(value["sampling_rate"]), steps, relation, group_size
+                return cls(mechanism, *known, shift=float(value.get("shift", 0.0)))
             shape = math.inf if value["shape"] == "poisson" else float(value["shape"])
             repeated = tuple(cls.from_json(event) for event in value["repeated"])
             return cls(mechanism, 0.0, 1.0, steps, relation, group_size, repeated, float(value["mean"]), shape)

@@ -17,6 +17,7 @@ import numpy as np
 from affidavit.errors import MissingExtra, UsageError
 from affidavit_governance.privacy.accounting.events import ADDITIVE, Event, merge, scale
 from affidavit_governance.privacy.accounting.mixture import log_weights, privacy_loss
+from affidavit_governance.privacy.accounting.objective import privacy_loss as objective_loss
 from affidavit_governance.privacy.accounting.rdp import joint_rdp_delta, joint_rdp_epsilon
 
 DISCRETIZATION = 1e-4
@@ -51,7 +52,8 @@ def joint_delta(events: Iterable[Event], epsilon: float) -> float:
 def accountant(events: Iterable[Event]) -> str:
     """Which accountant `joint_epsilon` uses for these events at a positive δ: ``PLD`` or ``RDP``."""
     merged = merge(events)
-    return "RDP" if any(event.repeated for event in merged) or sum(map(_divergence, merged)) > DIVERGENCE_LIMIT else "PLD"
+    without_pld = any(event.repeated or (event.shift and scale(event) > 1) for event in merged)
+    return "RDP" if without_pld or sum(map(_divergence, merged)) > DIVERGENCE_LIMIT else "PLD"
 
 
 @lru_cache(maxsize=1024)
@@ -72,7 +74,7 @@ def _divergence(event: Event) -> float:
     if event.mechanism in ADDITIVE:
         return event.steps * loss
     if event.sampling_rate == 1:
-        return event.steps * loss**2
+        return event.steps * (event.shift + loss**2)
     from scipy.special import logsumexp
 
     weights = log_weights(event)
@@ -101,6 +103,8 @@ def _pld(event: Event, width: float) -> Any:
     elif event.mechanism == "pure":
         parameters = common.DifferentialPrivacyParameters(scale(event) / event.noise_multiplier)
         single = distribution.from_privacy_parameters(parameters, value_discretization_interval=width)
+    elif event.mechanism == "objective_perturbation":
+        single = objective_loss(event, width)
     elif event.sampling_rate == 1:
         single = distribution.from_gaussian_mechanism(event.noise_multiplier / scale(event), value_discretization_interval=width)
     elif event.group_size > 1:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from affidavit_governance.privacy.accounting.events import Event, merge, scale
 from affidavit_governance.privacy.accounting.mixture import renyi
+from affidavit_governance.privacy.accounting.objective import renyi as objective_renyi
 
 ORDERS: NDArray[np.float64] = np.asarray([*(1 + step / 10 for step in range(1, 100)), *range(11, 64), 128, 256, 512, 1024], dtype=np.float64)
 
@@ -38,7 +39,7 @@ def joint_rdp_delta(events: Iterable[Event], epsilon: float) -> float:
 
 def divergences(events: Sequence[Event]) -> NDArray[np.float64]:
     """Rényi divergences of all `events` together at `ORDERS`, the larger of both directions, shape (orders,)."""
-    return np.sum([event.steps * _one(replace(event, steps=1)) for event in events], axis=0)
+    return np.asarray(np.sum([event.steps * _one(replace(event, steps=1)) for event in events], axis=0))
 
 
 @lru_cache(maxsize=256)
@@ -57,6 +58,8 @@ def _one(event: Event) -> NDArray[np.float64]:
         yes = -np.logaddexp(0.0, -loss)
         terms = yes + (ORDERS - 1) * loss, yes - loss - (ORDERS - 1) * loss
         return np.asarray(np.logaddexp(*terms) / (ORDERS - 1))
+    if event.mechanism == "objective_perturbation":
+        return objective_renyi(event, ORDERS)
     if event.sampling_rate == 1:
         return ORDERS * (scale(event) / event.noise_multiplier) ** 2 / 2
     return renyi(event, ORDERS)

@@ -74,8 +74,7 @@ def check_noise(policy: PrivacyPolicy, *, values: int = 4096, source: Randomness
     policy
         The claim: its ε, δ, clipping bound, relation and sampler; records are eight, the unit is the record, σ is calibrated anew.
     values
-        Parameters of the module, so values of noise a step. With 4096, noise that is 11 % too small or too large is found in more than half of
-        the runs.
+        Parameters of the module, so values of noise a step. With 4096, a deviation of the noise that is 8 % too small or too large is found.
     source
         For replay in tests.
     """

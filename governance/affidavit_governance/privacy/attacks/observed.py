@@ -5,6 +5,7 @@ Nothing of the private engine is changed or read: what a step releases is what i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -104,7 +105,9 @@ def engine_claim(policy: PrivacyPolicy, records: int) -> PrivacyPolicy:
 
 def clipped_gradient(losses: Losses, row: int, parameters: Parameters, bound: float) -> list[torch.Tensor]:
     """One row's gradient by autograd alone, past whatever the engine does, clipped to norm `bound`; zero where it is not finite."""
-    with torch.enable_grad():
+    with torch.enable_grad(), warnings.catch_warnings():
+        # The engine "opacus" leaves hooks on the layers; a first layer's input needs no gradient, and its hook reads none.
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
         value = losses(np.array([row], dtype=np.int64)).sum()
         found = torch.autograd.grad(value, parameters, allow_unused=True)
     gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]

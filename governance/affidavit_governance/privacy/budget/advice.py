@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from affidavit.errors import UsageError
-from affidavit_governance.privacy.accounting import Event, calibrate, joint_epsilon
+from affidavit_governance.privacy.accounting import Event, calibrate, calibrate_steps, joint_epsilon
+from affidavit_governance.privacy.accounting.events import RELATIONS
 
 NOTHING = "Nothing is left: use other data, or raise the budget and say why."
+USUAL = ((0.01, 1000), (0.1, 100))
+"""Sampling rates and steps of usual runs, for where a run's own are not known."""
 
 
 def what_fits(before: Sequence[Event], events: Sequence[Event], *, delta: float, limit: float) -> str:
@@ -20,49 +23,89 @@ def what_fits(before: Sequence[Event], events: Sequence[Event], *, delta: float,
     before
         What is recorded on the data set.
     events
-        The refused run; its sampled mechanism is the one whose σ and steps are looked for.
+        The refused run; its repeated Gaussian mechanism is the one whose σ and steps are looked for.
     """
-    epsilon = epsilon_that_fits(before, delta=delta, limit=limit)
+    spent = joint_epsilon(before, delta)
+    trainings = [event for event in events if event.mechanism == "gaussian" and event.steps > 1]
+    training = trainings[0] if len(trainings) == 1 else None
+    others = [event for event in events if event is not training]
+    epsilon = _epsilon(before, others, training, events[0], delta=delta, limit=limit) if spent < limit * 0.999 else 0.0
     if epsilon <= 0:
         return NOTHING
-    left = max(0.0, limit - joint_epsilon(before, delta))
-    text = f"{left:.4g} is left; composed jointly, a run with privacy.epsilon = {epsilon:g} would fit"
-    training = [event for event in events if event.mechanism == "gaussian" and event.steps > 1]
-    if len(training) == 1:
-        text += _like(training[0], [event for event in events if event is not training[0]], epsilon, delta)
+    text = f"{limit - spent:.4g} is left; composed jointly, a run with privacy.epsilon = {epsilon:g} would fit"
+    if training is not None:
+        text += _like(before, others, training, epsilon, delta=delta, limit=limit)
+    relation, size = _widest([*before, *events]) or ("", 1)
+    if (relation, size) != (events[0].relation, events[0].group_size):
+        text += f". All runs on a data set are composed for the widest neighbours that one of them names: {relation}, {size} at a time"
     return f"{text}."
 
 
-def epsilon_that_fits(before: Sequence[Event], *, delta: float, limit: float) -> float:
-    """The largest ε, in whole hundredths, of one more run; composition is joint, so this is more than limit minus spent. 0 where nothing fits.
+def _widest(events: Sequence[Event]) -> tuple[str, int] | None:
+    """Relation and group size for which `events` are composed: see `merge`."""
+    if not events:
+        return None
+    return max(events, key=lambda event: RELATIONS.index(event.relation)).relation, max(event.group_size for event in events)
 
-    It is that of a single Gaussian mechanism, which is what keeps a run's place until its own mechanisms are known.
+
+def _epsilon(before: Sequence[Event], others: Sequence[Event], training: Event | None, like: Event, *, delta: float, limit: float) -> float:
+    """The largest ε, in whole hundredths, of one more run; composition is joint, so this is more than limit minus spent.
+
+    It is that of a single Gaussian mechanism, which keeps a run's place until its own mechanisms are known, and composes no better than
+    sampled ones of the same ε. Where the runs before have other neighbours, what that costs depends on the mechanism: the run's own, or
+    usual ones, are tried too.
     """
-    if joint_epsilon(before, delta) >= limit * 0.999:
-        return 0.0
-    sigma = calibrate(limit, sampling_rate=1.0, steps=1, delta=delta, extra=before)
-    return math.floor(joint_epsilon([Event("gaussian", sigma)], delta) * 100) / 100
+    place = Event("gaussian", 1.0, 1.0, 1, like.relation, like.group_size)
+    shapes: list[tuple[Sequence[Event], Event]] = [((), place)]
+    if _widest(before) not in (None, (like.relation, like.group_size)):
+        shapes += [(others, training)] if training is not None else [((), replace(place, sampling_rate=q, steps=steps)) for q, steps in USUAL]
+    found = []
+    for beside, shape in shapes:
+        try:
+            sigma = _calibrate(shape, limit, delta, (*before, *beside))
+        except UsageError:  # what it releases besides costs more than is left
+            continue
+        found.append(joint_epsilon([*beside, replace(shape, noise_multiplier=sigma)], delta))
+    return math.floor(min(found, default=0.0) * 100) / 100
 
 
-def _like(training: Event, others: Sequence[Event], epsilon: float, delta: float) -> str:
-    """The σ and the steps with which a run like the refused one has `epsilon`."""
-    text = f": at this run's sampling rate {training.sampling_rate:.4g}"
+def _like(before: Sequence[Event], others: Sequence[Event], training: Event, epsilon: float, *, delta: float, limit: float) -> str:
+    """The σ and the steps with which a run like the refused one has `epsilon`, and fits."""
+
+    def fits(run: Event) -> bool:
+        return joint_epsilon([*before, *others, run], delta) <= limit
+
     try:
-        sigma = calibrate(epsilon, sampling_rate=training.sampling_rate, steps=training.steps, delta=delta, extra=others)
+        sigma = math.ceil(_calibrate(training, epsilon, delta, others) * 1000) / 1000
+        while not fits(replace(training, noise_multiplier=sigma)):
+            sigma = math.ceil(sigma * 1010) / 1000
     except UsageError:  # the run's statistics alone cost more than that
         return ""
-    text += f" a noise multiplier of {math.ceil(sigma * 1000) / 1000:.4g} for its {training.steps} steps"
-    steps = _most_steps(training, others, epsilon, delta)
-    return f"{text}, or at its {training.noise_multiplier:.4g} no more than {steps} steps" if steps else text
+    text = f": at this run's sampling rate {training.sampling_rate:.4g} a noise multiplier of {sigma:.3f} for its {training.steps} steps"
+    try:
+        steps = calibrate_steps(
+            epsilon,
+            sampling_rate=training.sampling_rate,
+            noise_multiplier=training.noise_multiplier,
+            delta=delta,
+            extra=others,
+            relation=training.relation,
+            group_size=training.group_size,
+        )
+    except UsageError:  # not even one
+        return text
+    while steps and not fits(replace(training, steps=steps)):
+        steps = steps * 99 // 100
+    return f"{text}, or at its {training.noise_multiplier:.3f} at most {steps} of them" if steps else text
 
 
-def _most_steps(training: Event, others: Sequence[Event], epsilon: float, delta: float) -> int:
-    """How many steps of `training` cost at most `epsilon` together with `others`."""
-    low, high = 0, training.steps
-    while high - low > max(1, low // 100):
-        middle = (low + high) // 2
-        if joint_epsilon([*others, replace(training, steps=middle)], delta) <= epsilon:
-            low = middle
-        else:
-            high = middle
-    return low
+def _calibrate(shape: Event, epsilon: float, delta: float, extra: Sequence[Event]) -> float:
+    return calibrate(
+        epsilon,
+        sampling_rate=shape.sampling_rate,
+        steps=shape.steps,
+        delta=delta,
+        extra=extra,
+        relation=shape.relation,
+        group_size=shape.group_size,
+    )

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from affidavit.errors import InvalidInput, PluginError, Refused
 from affidavit.interfaces.governance import JSON
+from affidavit.interfaces.training import Release
 from affidavit.policy import PrivacyPolicy
 from affidavit_governance.privacy.accounting import DISCRETIZATION, Event, calibrate, joint_epsilon, joint_rdp_epsilon
 from affidavit_governance.privacy.mechanisms import statistics
+from affidavit_governance.privacy.mechanisms.releases import PrivateReleases
 from affidavit_governance.privacy.randomness import Purpose, Randomness
 from affidavit_governance.privacy.training.loop import PrivateLoop
 
@@ -25,9 +27,11 @@ STATISTICS_SHARE = 0.1
 A tenth costs the training about 5 % more noise, and gives 750 records' counts a deviation of about 6 √d for ε = 3, δ = 1e-5.
 """
 
+ENGINE_LIBRARIES = {"native": ("torch",), "opacus": ("torch", "opacus")}
+
 
 class PrivateEngine:
-    """Differentially private training by DP-SGD (Abadi et al. 2016), through Opacus.
+    """Differentially private training by DP-SGD (Abadi et al. 2016).
 
     The sampling rate and the divisor come from the declared number of records, never from the private row count. The noise is calibrated,
     by PLD, in `begin`, when all releases and the number of steps are known.
@@ -50,6 +54,7 @@ class PrivateEngine:
         self._source = source or Randomness()
         self._statistics: list[tuple[Event, dict[str, JSON]]] = []
         self._loop: PrivateLoop | None = None
+        self._releases: PrivateReleases | None = None
         self._settings: dict[str, JSON] = {}
         self._rate = self._noise_multiplier = math.nan
 
@@ -65,7 +70,7 @@ class PrivateEngine:
         Refused
             The run's ε or the data set's budget allows no more statistics.
         """
-        if self._loop is not None:
+        if self._loop is not None or self._releases is not None:
             raise PluginError("Statistics were asked for after training began; its noise is calibrated for what was released before.")
         number = columns.shape[1]
         if number == 0:
@@ -111,7 +116,7 @@ class PrivateEngine:
         PluginError
             A second call.
         """
-        if self._loop is not None:
+        if self._loop is not None or self._releases is not None:
             raise PluginError("A model began private training twice; its noise is calibrated for one run.")
         if rows < 1 or batch_size < 1 or epochs < 1:
             raise InvalidInput("Private training needs at least one row, one epoch and a batch size of one.")
@@ -131,6 +136,7 @@ class PrivateEngine:
             noise_multiplier=sigma,
             max_grad_norm=self._policy.max_grad_norm,
             source=self._source,
+            engine=self._policy.engine,
         )
         try:
             self._reserve([*released, Event("gaussian", sigma, rate, loop.planned)])
@@ -141,6 +147,33 @@ class PrivateEngine:
         self._settings = {"records": records, "expected_batch_size": rate * records}
         return loop
 
+    def releases(self, plan: Sequence[Release]) -> PrivateReleases:
+        """Calibrate the noise of the announced releases, which share what the statistics left of ε.
+
+        Raises
+        ------
+        Refused
+            The data set's budget is too small.
+        PluginError
+            A second call, or releases that do not exist.
+        """
+        if self._loop is not None or self._releases is not None:
+            raise PluginError("A model began private training twice; its noise is calibrated for one run.")
+        policy, released = self._policy, self.events
+        releases = PrivateReleases(
+            plan,
+            epsilon=policy.epsilon,
+            delta=policy.delta,
+            before=released,
+            relation="replace-one" if policy.unit == "label" else policy.relation,
+            group_size=policy.unit_records,
+            noise_multiplier=policy.noise_multiplier,
+            source=self._source,
+        )
+        self._reserve([*released, *releases.planned])
+        self._releases = releases
+        return releases
+
     # -- what governance asks for ---------------------------------------------------------------------------------------------------
 
     @property
@@ -149,10 +182,15 @@ class PrivateEngine:
         done = [event for event, _ in self._statistics]
         if self._loop is not None and self._loop.executed:
             done.append(Event("gaussian", self._noise_multiplier, self._rate, self._loop.executed))
+        if self._releases is not None:
+            done += self._releases.executed
         return tuple(done)
 
     def check_finished(self, model_type: str) -> None:
         """Raise PluginError or Refused unless the model's training went through this engine, to the last step."""
+        if self._releases is not None:
+            self._releases.check_finished(model_type)
+            return
         if self._loop is None:
             raise PluginError(
                 f"Model type '{model_type}' claims the capability 'private_training' but did not train through the engine that it was given.",
@@ -190,8 +228,9 @@ class PrivateEngine:
             "steps_planned": 0 if loop is None else loop.planned,
             "steps": 0 if loop is None else loop.executed,
             "empty_batches": 0 if loop is None else loop.empty_batches,
-            "non_finite_examples": 0 if loop is None else loop.non_finite,
+            "non_finite_examples": sum(part.non_finite for part in (loop, self._releases) if part is not None),
             "statistics": [{**event.to_json(), **note} for event, note in self._statistics],
+            "releases": [] if self._releases is None else list(self._releases.notes),
             "events": [event.to_json() for event in events],
             "sampler": "poisson",
             "randomness": self._source.description,
@@ -209,5 +248,5 @@ class PrivateEngine:
                 "discretization": DISCRETIZATION,
                 "estimate": "pessimistic",
             },
-            "engine": {"opacus": version("opacus"), "torch": version("torch")},
+            "engine": {"name": policy.engine, **{library: version(library) for library in ENGINE_LIBRARIES[policy.engine]}},
         }

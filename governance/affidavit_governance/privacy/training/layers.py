@@ -134,7 +134,10 @@ def units(module: nn.Module, trained: Mapping[nn.Parameter, str]) -> dict[str, n
             return
         seen.add(layer)
         inside = layer.parametrizations.parameters() if torch.nn.utils.parametrize.is_parametrized(layer) else ()  # type: ignore[union-attr,operator]
-        if any(parameter in trained for parameter in (*layer.parameters(recurse=False), *inside)) or (
+        # Lists and dictionaries of parameters have no forward: who holds one uses what is in it.
+        lists = [child for child in layer.children() if isinstance(child, (nn.ParameterList, nn.ParameterDict))]
+        listed = (parameter for held in lists for parameter in held.parameters())
+        if any(parameter in trained for parameter in (*layer.parameters(recurse=False), *inside, *listed)) or (
             isinstance(layer, nn.MultiheadAttention) and any(parameter in trained for parameter in layer.parameters())
         ):
             found[name] = layer

@@ -1,17 +1,20 @@
-"""Opacus's DP optimizer with clipping that survives a bad example, noise from the operating system's entropy, and a public divisor."""
+"""The private step of any torch optimizer: clipped sums of a batch, noise once, a public divisor."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
 
 from affidavit_governance.privacy.randomness import Purpose, Randomness
-from affidavit_governance.privacy.training._opacus import DPOptimizer
+from affidavit_governance.privacy.training.gradients import Gradients
 
 
-class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
+class PrivateStep:
     """Clips each example's gradient to norm C, adds noise σC to the sum once a step, and divides by the expected batch size.
+
+    Sums are kept in single precision at least, whatever the parameters have.
 
     Attributes
     ----------
@@ -22,58 +25,77 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, *, noise_multiplier: float, max_grad_norm: float, expected_batch_size: float, source: Randomness
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        *,
+        noise_multiplier: float,
+        max_grad_norm: float,
+        expected_batch_size: float,
+        source: Randomness,
     ) -> None:
-        super().__init__(optimizer, noise_multiplier=noise_multiplier, max_grad_norm=max_grad_norm, expected_batch_size=expected_batch_size)
-        self._source = source
+        self._optimizer, self._parameters, self._source = optimizer, list(parameters), source
+        self._deviation = noise_multiplier * max_grad_norm
+        self._max_grad_norm, self._expected_batch_size = max_grad_norm, expected_batch_size
         self.non_finite = 0
         self.released = 0
+        self._flat = _flat_sums(self._parameters)
+        self._sums = [view for flat, group in self._flat for view in _views(flat, group)]
+        self._order = [parameter for _, group in self._flat for parameter in group]
 
-    def clip_and_accumulate(self) -> None:
-        """Add the clipped per-example gradients of one part of the batch to the sum.
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The trained parameters, in the order of the sums."""
+        return self._order
+
+    def clear(self) -> None:
+        """Forget the sums and every gradient, also those that an abandoned step or a stranger left behind."""
+        for flat, _ in self._flat:
+            flat.zero_()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def add(self, gradients: Gradients, squared_norms: Tensor) -> None:
+        """Add the clipped per-example gradients of one part of the batch to the sums.
 
         Abadi et al. (2016), algorithm 1, with Opacus's factor min(1, C / (norm + 1e-6)). An example without a finite norm is left out by
         selection: multiplied by zero, a NaN would still be one.
         """
-        parameters = self.params
-        norms = torch.stack([_row_norms(parameter.grad_sample) for parameter in parameters], dim=1).norm(2, dim=1)
-        finite = torch.isfinite(norms)
-        bad = int((~finite).sum())
-        self.non_finite += bad
-        factor = (self.max_grad_norm / (norms + 1e-6)).clamp(max=1.0).masked_fill(~finite, 0.0)
-        for parameter in parameters:
-            samples = parameter.grad_sample
-            if bad:
-                samples = samples.masked_fill(~finite.view(-1, *[1] * (samples.dim() - 1)), 0.0)
-            clipped = torch.einsum("i,i...", factor.to(parameter.dtype), samples.to(parameter.dtype))
-            parameter.summed_grad = clipped if parameter.summed_grad is None else parameter.summed_grad + clipped
+        factors = (self._max_grad_norm / (squared_norms.sqrt() + 1e-6)).clamp_(max=1.0)
+        bad = ~torch.isfinite(squared_norms)
+        number = int(bad.sum())
+        if number:
+            self.non_finite += number
+            factors.masked_fill_(bad, 0.0)
+            gradients.drop(bad)
+        gradients.add_sums(factors, self._sums)
 
-    def add_noise(self) -> None:
-        """Add the step's noise to the sums, and round them to the lattice of their release."""
-        parameters = self.params
+    @torch.no_grad()
+    def take(self) -> None:
+        """Add the step's noise to the sums, divide, and let the optimizer step."""
         # Counted before the noise exists: whatever fails from here on, the step is paid for.
         self.released += 1
-        sums = [parameter.summed_grad.contiguous() for parameter in parameters]
-        self._source.add_noise_(sums, self.noise_multiplier * self.max_grad_norm, Purpose.GRADIENT_NOISE, self.released)
-        for parameter, noisy in zip(parameters, sums, strict=True):
-            parameter.grad = noisy.view_as(parameter).to(parameter.dtype)
-
-    def clear(self) -> None:
-        """Forget every gradient, also those that an abandoned step left behind."""
-        self._step_skip_queue.clear()
-        self._is_last_step_skipped = False
-        self.zero_grad(set_to_none=True)
-
-    def detach(self) -> None:
-        """Take Opacus's attributes off the parameters."""
-        self.clear()
-        for parameter in self.params:
-            for name in ("grad_sample", "summed_grad"):
-                if hasattr(parameter, name):
-                    delattr(parameter, name)
+        flats = [flat for flat, _ in self._flat]
+        if self._deviation:
+            self._source.add_noise_(flats, self._deviation, Purpose.GRADIENT_NOISE, self.released)
+        for flat in flats:
+            flat.div_(self._expected_batch_size)
+        for parameter, total in zip(self._order, self._sums, strict=True):
+            parameter.grad = total.to(parameter.dtype)
+        self._optimizer.step()
 
 
-def _row_norms(samples: torch.Tensor) -> torch.Tensor:
-    wide = torch.promote_types(samples.dtype, torch.float32)
-    rows: torch.Tensor = samples.reshape(len(samples), math.prod(samples.shape[1:]))
-    return torch.sqrt(rows.to(wide).square().sum(dim=1))
+def _flat_sums(parameters: list[nn.Parameter]) -> list[tuple[Tensor, list[nn.Parameter]]]:
+    """Zeros for all parameters of one precision and device, in one piece."""
+    groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault((torch.promote_types(parameter.dtype, torch.float32), parameter.device), []).append(parameter)
+    return [
+        (torch.zeros(sum(parameter.numel() for parameter in group), dtype=dtype, device=device), group)
+        for (dtype, device), group in groups.items()
+    ]
+
+
+def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    parts = flat.split([parameter.numel() for parameter in parameters])
+    return [part.view(parameter.shape) for part, parameter in zip(parts, parameters, strict=True)]

@@ -59,6 +59,7 @@ class Tape:
         self._names = dict(names)
         self._examples = 0
         self._thread: int | None = None
+        self._replays = self._replays_anywhere = False
         self._unrolled: set[object] = set()
         self.coarse = False
         self.bytes = 0
@@ -74,8 +75,8 @@ class Tape:
 
     @property
     def active(self) -> bool:
-        """Whether the tape records what this thread computes."""
-        return self._thread == threading.get_ident()
+        """Whether layers in this thread compute through the tape: it records, or a checkpointed part computes again what was recorded."""
+        return self._replays_anywhere or self._thread == threading.get_ident()
 
     @property
     def examples(self) -> int:
@@ -94,13 +95,24 @@ class Tape:
             self._thread = None
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Let layers compute by themselves inside the block."""
-        thread, self._thread = self._thread, None
+    def _replaying(self, device: torch.device) -> Iterator[None]:
+        """Compute as when it recorded, and record nothing: activation checkpointing calls layers again while gradients pass."""
+        # Gradients pass in the calling thread on a CPU, and in threads of autograd's own on any other device.
+        self._replays, self._replays_anywhere, self._thread = True, device.type != "cpu", threading.get_ident()
         try:
             yield
         finally:
-            self._thread = thread
+            self._replays, self._replays_anywhere, self._thread = False, False, None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let layers compute by themselves inside the block."""
+        thread, anywhere = self._thread, self._replays_anywhere
+        self._thread, self._replays_anywhere = None, False
+        try:
+            yield
+        finally:
+            self._thread, self._replays_anywhere = thread, anywhere
 
     def trains(self, parameter: Tensor | None) -> bool:
         """Whether `parameter` is one of the trained ones."""
@@ -181,8 +193,9 @@ class Tape:
         if own is None or not torch.is_grad_enabled():
             return repeated
         repeated = repeated.detach().requires_grad_()
-        self._edges.append(repeated)
-        self._resolve.append(uses.direct(own))
+        if not self._replays:
+            self._edges.append(repeated)
+            self._resolve.append(uses.direct(own))
         return repeated
 
     def generic(self, function: Callable[..., Any], parameters: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -227,7 +240,7 @@ class Tape:
         )
 
     def _record(self, y: Tensor, x: Tensor, resolve: Resolve, weight: Tensor | None) -> None:
-        if y.grad_fn is None:  # under no_grad: no gradient passes
+        if y.grad_fn is None or self._replays:  # under no_grad no gradient passes; what is computed again was recorded the first time
             return
         # The place in the graph, not the tensor: an activation in place may change what the tensor is the output of.
         self._edges.append(GradientEdge(y.grad_fn, y.output_nr))
@@ -260,7 +273,8 @@ class Tape:
                     f"The input of the layer of '{name}' was changed in place after the layer had read it.", hint="Change a copy of it."
                 )
         edges = self._edges
-        found = torch.autograd.grad(losses, edges, torch.ones_like(losses), allow_unused=True) if edges else ()  # type: ignore[arg-type]  # Sequence
+        with self._replaying(losses.device):
+            found = torch.autograd.grad(losses, edges, torch.ones_like(losses), allow_unused=True) if edges else ()  # type: ignore[arg-type]  # Sequence
         held = [x for x, _, _ in self._inputs] + [gradient for gradient in found if gradient is not None]
         self.coarse = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in held)
         self.bytes = sum(tensor.nbytes for tensor in held)
@@ -280,6 +294,8 @@ class Tape:
             for node, _ in waiting.pop().next_functions:  # type: ignore[union-attr]  # only nodes wait
                 if node is not None and node not in seen:
                     seen.add(node)
+                    if type(node).__name__ == "CheckpointFunctionBackward":
+                        raise _hidden()
                     if type(node).__name__ == "AccumulateGrad":
                         if node.variable in self._names:  # type: ignore[attr-defined]  # what these nodes have
                             self.refuse(node.variable, "is used outside its layer's own forward")  # type: ignore[attr-defined]  # as above
@@ -315,6 +331,15 @@ class Tape:
     def clear(self) -> None:
         """Free everything."""
         self._forget()
+
+
+def _hidden() -> Refused:
+    return Refused(
+        "A part of the module is checkpointed in the reentrant way, which hides its parameters from autograd's graph.",
+        by="privacy",
+        line="privacy.epsilon",
+        satisfy="Checkpoint with use_reentrant=False.",
+    )
 
 
 def _reaching(x: Tensor) -> Tensor:

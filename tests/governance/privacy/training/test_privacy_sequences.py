@@ -9,7 +9,9 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from affidavit.errors import Refused
+from affidavit_governance.privacy.randomness import Randomness
 from affidavit_governance.privacy.training.layers import Attached, units
+from affidavit_governance.privacy.training.loop import PrivateLoop
 from affidavit_governance.privacy.training.tape import Tape
 
 EXAMPLES, STEPS, FEATURES = 4, 5, 6
@@ -183,3 +185,70 @@ def test_an_encoder_whose_batch_stands_second_is_refused():
     module, x = filled(nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0)), randn(EXAMPLES, STEPS, 8)
     with pytest.raises(Refused, match="first dimension is not the batch"):
         check(module, lambda rows: module(x[rows].transpose(0, 1)).sin().sum((0, 2)))
+
+
+def mixed_up(indices, steps=EXAMPLES):
+    """Inputs whose number of steps is the number of examples that come first: a batch that stands second looks like one that stands first."""
+    return randn(400, steps, FEATURES)[indices]
+
+
+class StepsInFront(nn.Module):
+    """A mistake that shapes do not show where there are as many steps as examples."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.GRU(FEATURES, 7, batch_first=True), nn.Linear(7, 1)
+
+    def forward(self, x):
+        return self.head(self.layer(x.transpose(0, 1))[0].transpose(0, 1)).sum((1, 2))
+
+
+def private_loop(module, **options):
+    settings = {"rows": 400, "sampling_rate": 0.25, "expected_batch_size": 100.0, "steps_per_epoch": 4, "epochs": 10}
+    optimizer = torch.optim.Adam([parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.02)
+    return PrivateLoop(module, optimizer, **settings | {"noise_multiplier": 0.8, "max_grad_norm": 1.0, "source": Randomness()} | options)
+
+
+@pytest.mark.parametrize("steps", [EXAMPLES, 100])
+def test_steps_that_pass_for_examples_are_refused(steps):
+    module = filled(StepsInFront())
+    x = randn(400, steps, FEATURES)
+    loop = private_loop(module, sampling_rate=1.0)
+    for batch in loop.epoch():
+        with pytest.raises(Refused):
+            loop.step(batch[:steps] if False else batch, lambda rows: module(x[torch.from_numpy(rows)]))
+        break
+    loop.close()
+
+
+class Reads(nn.Module):
+    """Score of a token sequence by a transformer encoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.places = nn.Embedding(20, 16), nn.Embedding(STEPS, 16)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 16, batch_first=True), 1)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, ids, lengths):
+        return self.head(self.encoder(self.table(ids) + self.places(torch.arange(STEPS)[None])).mean(1))
+
+
+@pytest.mark.parametrize("make", [lambda: Reader(nn.LSTM(FEATURES, 16, batch_first=True)), Reads], ids=["lstm", "transformer encoder"])
+def test_a_classifier_of_sequences_trains_privately(make):
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(3)
+        module = make().train()
+        ids = torch.randint(20, (400, STEPS), generator=seeded())
+        labels = (ids[:, -1] // 7).long()  # the last token tells the class
+        before = {name: type(layer) for name, layer in module.named_modules()}
+        loop = private_loop(module)
+        for _ in range(10):
+            for batch in loop.epoch():
+                loop.step(batch, lambda rows: functional.cross_entropy(module(ids[rows], None), labels[rows], reduction="none"))
+        loop.close()
+    assert (loop.executed, loop.non_finite) == (40, 0)
+    assert {name: type(layer) for name, layer in module.named_modules()} == before
+    assert not any("forward" in vars(layer) for layer in module.modules())
+    with torch.no_grad():
+        assert float((module.eval()(ids, None).argmax(1) == labels).float().mean()) > 0.8

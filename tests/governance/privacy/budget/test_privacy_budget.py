@@ -37,22 +37,8 @@ def test_runs_are_composed_jointly_and_refused_at_the_limit(store: Store) -> Non
     (row,) = budget.status()
     assert row == {
         "root": ROOT, "spent": pytest.approx(SPENT[3], abs=2e-6), "reserved": 0.0, "limit": limit,
-        "left": pytest.approx(limit - SPENT[3], abs=2e-6), "delta": DELTA, "runs": 3, "unsettled": 0,
+        "left": pytest.approx(limit - SPENT[3], abs=2e-6), "delta": DELTA, "runs": 3, "unsettled": 0, "unsettled_calls": [],
     }  # fmt: skip
-
-
-def test_the_refusal_says_which_epsilon_would_fit_and_it_does(tmp_path: Path) -> None:
-    from affidavit_governance.privacy import calibrate
-
-    with Store.open(tmp_path / "ws") as store:
-        budget = Budget(store)
-        spend(budget, "one", limit=1.5)
-        with pytest.raises(Refused) as refused:
-            budget.reserve("two", [ROOT], [Event("gaussian", 3.0)], delta=DELTA, limit=1.5)
-        fits = float(refused.value.satisfy.partition("epsilon = ")[2].split()[0])
-        assert fits > 1.5 - SPENT[1]
-        sigma = calibrate(fits, sampling_rate=1.0, steps=1, delta=DELTA)
-        budget.reserve("two", [ROOT], [Event("gaussian", sigma)], delta=DELTA, limit=1.5)
 
 
 def test_an_exhausted_budget_says_that_nothing_is_left(tmp_path: Path) -> None:
@@ -71,7 +57,7 @@ def test_a_reservation_counts_until_it_is_settled_also_after_a_crash(tmp_path: P
         with pytest.raises(Refused):
             budget.reserve("next", [ROOT], [RUN], delta=DELTA, limit=1.0)
         (row,) = budget.status()
-        assert (row["spent"], row["unsettled"], row["runs"]) == (0.0, 1, 0)
+        assert (row["spent"], row["unsettled"], row["unsettled_calls"], row["runs"]) == (0.0, 1, ["died"], 0)
         assert row["reserved"] == pytest.approx(SPENT[1], abs=2e-6)
         budget.release("died")
         budget.reserve("next", [ROOT], [RUN], delta=DELTA, limit=1.0)
@@ -111,6 +97,49 @@ def test_a_run_may_spend_a_budget_to_the_last_millionth(tmp_path: Path) -> None:
 def test_committing_what_was_never_reserved_is_refused(tmp_path: Path) -> None:
     with Store.open(tmp_path / "ws") as store, pytest.raises(IntegrityError, match="nobody"):
         Budget(store).commit("nobody", [RUN])
+
+
+def test_runs_at_different_deltas_are_composed_at_the_delta_of_the_run_that_asks(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ws") as store:
+        budget = Budget(store)
+        budget.reserve("one", [ROOT], [RUN], delta=1e-3, limit=8.0)
+        budget.commit("one", [RUN])
+        strict = joint_epsilon([RUN, RUN], 1e-7)
+        assert strict > joint_epsilon([RUN, RUN], 1e-3)
+        with pytest.raises(Refused) as refused:
+            budget.reserve("two", [ROOT], [RUN], delta=1e-7, limit=strict - 0.01)
+        assert refused.value.measured == pytest.approx(strict, abs=1e-6)
+        budget.reserve("two", [ROOT], [RUN], delta=1e-7, limit=strict + 0.01)
+        assert budget.status()[0]["delta"] == 1e-7  # the latest policy's
+
+
+@pytest.mark.parametrize("wide", [Event("gaussian", 4.0, relation="replace-one"), Event("gaussian", 4.0, group_size=2)])
+def test_once_a_run_named_wider_neighbours_all_runs_on_that_data_are_composed_for_them(tmp_path: Path, wide: Event) -> None:
+    total = joint_epsilon([wide, RUN.under(wide.relation, wide.group_size)], DELTA)
+    assert total > joint_epsilon([wide], DELTA) + 0.3 and total > joint_epsilon([RUN, RUN], DELTA) + 0.3
+    for number, (first, second) in enumerate(((wide, RUN), (RUN, wide))):  # in whatever order
+        with Store.open(tmp_path / f"ws{number}") as store:
+            budget = Budget(store)
+            spend(budget, "one", limit=8.0, event=first)
+            with pytest.raises(Refused) as refused:
+                budget.reserve("two", [ROOT], [second], delta=DELTA, limit=total - 0.01)
+            assert refused.value.measured == pytest.approx(total, abs=1e-6)
+            spend(budget, "two", limit=total + 0.01, event=second)
+            assert budget.spent(ROOT, DELTA) == total
+
+
+def test_the_history_is_what_each_call_added_in_the_order_of_time(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ws") as store:
+        budget = Budget(store)
+        spend(budget, "b", limit=4.0)
+        spend(budget, "a", limit=5.0)
+        budget.reserve("c", [ROOT], [RUN], delta=DELTA, limit=5.0)
+        history = budget.history()
+    assert [point["call"] for point in history] == ["b", "a", "c"]
+    assert [point["spent"] for point in history] == pytest.approx(SPENT[1:4], abs=2e-6)
+    assert [point["epsilon"] for point in history] == pytest.approx([SPENT[1]] * 3, abs=2e-6)
+    assert [(point["limit"], point["settled"]) for point in history] == [(4.0, True), (5.0, True), (5.0, False)]
+    assert [point["time"] for point in history] == sorted(point["time"] for point in history)
 
 
 RACE = """
