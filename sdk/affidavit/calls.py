@@ -67,7 +67,7 @@ class Call:
     """
 
     kind: ClassVar[str]
-    replaceable: ClassVar[Mapping[str, Stage]] = {}
+    replaceable: ClassVar[Mapping[str, Stage | tuple[Stage, ...]]] = {}
     __slots__ = ("actor", "id", "replacements", "statements", "workspace")
 
     id: str
@@ -98,7 +98,8 @@ class Call:
         PluginError
             `stage` may not replace that attribute.
         """
-        if self.replaceable.get(name) is not stage:
+        allowed = self.replaceable.get(name, ())
+        if stage not in (allowed if isinstance(allowed, tuple) else (allowed,)):
             raise PluginError(f"Stage {stage.name} may not replace '{name}' of a {self.kind} call.")
         object.__setattr__(self, name, value)
         self.replacements.append(Replacement(name, stage))
@@ -171,7 +172,8 @@ class TrainCall(Call):
     """Fit a model."""
 
     kind = "train"
-    replaceable: ClassVar[Mapping[str, Stage]] = {"data": Stage.MASKING, "training": Stage.PRIVACY}
+    # PRIVACY takes out the rows of a user beyond those that its unit allows.
+    replaceable: ClassVar[Mapping[str, Stage | tuple[Stage, ...]]] = {"data": (Stage.MASKING, Stage.PRIVACY), "training": Stage.PRIVACY}
     __slots__ = ("data", "model", "training")
     model: Model
     data: Dataset
@@ -202,7 +204,7 @@ class TrainCall(Call):
 class _ModelAndData(Call):
     """What evaluate, explain and predict share: a fitted model, and rows that MASKING may replace."""
 
-    replaceable: ClassVar[Mapping[str, Stage]] = {"data": Stage.MASKING}
+    replaceable: ClassVar[Mapping[str, Stage | tuple[Stage, ...]]] = {"data": Stage.MASKING}
     __slots__ = ("data", "model")
     model: Model
     data: Dataset
@@ -239,7 +241,7 @@ class ExplainCall(_ModelAndData):
     """Attribute predictions to input fields. EXPLAIN chooses the explainer."""
 
     kind = "explain"
-    replaceable: ClassVar[Mapping[str, Stage]] = {"data": Stage.MASKING, "background": Stage.MASKING, "explainer": Stage.EXPLAIN}
+    replaceable: ClassVar[Mapping[str, Stage | tuple[Stage, ...]]] = {"data": Stage.MASKING, "background": Stage.MASKING, "explainer": Stage.EXPLAIN}
     __slots__ = ("background", "explainer", "method", "options")
     background: Dataset
     method: str | None

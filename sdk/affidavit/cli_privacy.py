@@ -17,6 +17,7 @@ Plot = Annotated[Path | None, typer.Option("--plot", help="Draw it into this fil
 Rate = Annotated[float, typer.Option("--rate", help="Sampling rate q: expected batch size over number of records.")]
 Steps = Annotated[int, typer.Option("--steps", help="Number of steps: epochs times steps per epoch.")]
 Delta = Annotated[float, typer.Option("--delta", help="δ, well below one over the number of records.")]
+RelationOption = Annotated[str, typer.Option("--relation", help="What neighbours differ in: add-or-remove-one or replace-one.")]
 IMAGES = (".png", ".svg")
 
 
@@ -67,11 +68,13 @@ def epsilon(
     sigma: Annotated[float, typer.Option(help="Noise multiplier σ: the noise's standard deviation over the clipping bound.")],
     steps: Steps,
     delta: Delta = 1e-5,
+    relation: RelationOption = "add-or-remove-one",
     as_json: Json = False,
 ) -> None:
     """ε of training with the given sampling rate, noise and steps."""
-    found = _service("privacy_epsilon")(rate, sigma, steps, delta)
-    _print({"epsilon": found, "delta": delta, "rate": rate, "sigma": sigma, "steps": steps}, f"ε = {found:.4g} at δ = {delta:g}", as_json)
+    found = _service("privacy_epsilon")(rate, sigma, steps, delta, relation=relation)
+    value = {"epsilon": found, "delta": delta, "rate": rate, "sigma": sigma, "steps": steps, "relation": relation}
+    _print(value, f"ε = {found:.4g} at δ = {delta:g}", as_json)
 
 
 @privacy_app.command()
@@ -80,11 +83,13 @@ def calibrate(
     rate: Rate,
     steps: Steps,
     delta: Delta = 1e-5,
+    relation: RelationOption = "add-or-remove-one",
     as_json: Json = False,
 ) -> None:
     """The smallest noise multiplier σ with which training costs at most an ε."""
-    found = _service("privacy_calibrate")(epsilon, sampling_rate=rate, steps=steps, delta=delta)
-    _print({"sigma": found, "epsilon": epsilon, "delta": delta, "rate": rate, "steps": steps}, f"σ = {found:.4g}", as_json)
+    found = _service("privacy_calibrate")(epsilon, sampling_rate=rate, steps=steps, delta=delta, relation=relation)
+    value = {"sigma": found, "epsilon": epsilon, "delta": delta, "rate": rate, "steps": steps, "relation": relation}
+    _print(value, f"σ = {found:.4g}", as_json)
 
 
 @privacy_app.command()

@@ -47,10 +47,11 @@ class SplitSection(_Section):
 
 
 class ModelSection(_Section):
-    """Which model type to train, with its parameters."""
+    """Which model type to train, with its parameters, and where private training keeps its checkpoint; beside the project file."""
 
     type: str
     params: dict[str, Any] = Field(default_factory=dict)
+    checkpoint: str | None = None
 
 
 class ExplainSection(_Section):
@@ -226,7 +227,9 @@ class Job:
     def _model(self, workspace: Workspace, train: Dataset, test: Dataset) -> Model:
         section = self.project.model
         with self._step("train") as step:
-            model = workspace.train(section.type, train, seed=self.project.split.seed, report=self._on_progress, **section.params)
+            folder = None if section.checkpoint is None else self.home / section.checkpoint
+            seed = self.project.split.seed
+            model = workspace.train(section.type, train, seed=seed, checkpoint=folder, report=self._on_progress, **section.params)
             statement = _last(workspace, "train")["stages"].get("privacy", {})
             private = f"ε = {statement['epsilon']:.3g} at δ = {statement['delta']:.0e}" if statement.get("private") else "without privacy"
             step.result = f"{section.type}, {private}"

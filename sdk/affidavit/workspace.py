@@ -162,6 +162,7 @@ class Workspace:
         validation: Dataset | None = None,
         seed: int = 0,
         spend: float | None = None,
+        checkpoint: str | Path | None = None,
         report: Callable[[Progress], None] | None = None,
         **params: Any,
     ) -> Model:
@@ -171,6 +172,9 @@ class Workspace:
         ----------
         spend
             The ε of this run, where it is to be less than the policy's.
+        checkpoint
+            A folder for the state of private training. Where a killed run of the same model, data, seed and policy left one, training goes on
+            from it and spends the budget that was reserved for that run; else it begins. Deleted when the run ends.
 
         Raises
         ------
@@ -181,7 +185,8 @@ class Workspace:
         """
         _loaded(data, "train on")
         instance: Model = self.registry.get("model", model)(**params)
-        training = Training(validation=validation, seed=seed, spend=spend, report=report or (lambda progress: None))
+        folder = None if checkpoint is None else Path(checkpoint)
+        training = Training(validation=validation, seed=seed, spend=spend, checkpoint=folder, report=report or (lambda progress: None))
         call = TrainCall(self, self.actor, model=instance, data=data, training=training)
         fitted: Model = self._pipeline.run(call)
         fitted._governed = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 
 from affidavit.errors import UsageError
@@ -90,9 +91,7 @@ def test_an_unknown_parent_is_refused(workspace: Workspace, given: str) -> None:
 
 
 def test_a_project_file_declares_it_too(tmp_path: Path) -> None:
-    import pyarrow.csv
-
-    pa.csv.write_csv(TABLE, tmp_path / "data.csv")
+    pyarrow.csv.write_csv(TABLE, tmp_path / "data.csv")
     with Workspace(tmp_path / "out" / "workspace") as opened:
         parent = opened.load(TABLE.slice(1), target="y")
     project = "name: tiny\ndataset: {source: data.csv, target: y, derived_from: [%s]}\nmodel: {type: tabular.mlp}\n"

@@ -100,8 +100,8 @@ def _spending(axes: Axes, points: Sequence[Mapping[str, JSON]]) -> None:
     last = points[-1]
     # Above its line the limit, below its line what was spent: they do not meet, unless hardly anything was spent.
     below = last["spent"] > 0.1 * last["limit"]
-    axes.text(right, last["limit"], f"limit {last['limit']:g}", color=LIMIT, fontsize=8.5, ha="right", va="bottom")
-    axes.text(right, last["spent"], f"spent {last['spent']:.3g}", color=SPENT, fontsize=8.5, ha="right", va="top" if below else "bottom")
+    _note(axes, right, last["limit"], f"limit {last['limit']:g}", LIMIT, below=False)
+    _note(axes, right, last["spent"], f"spent {last['spent']:.3g}", SPENT, below=below)
     if not all(point["settled"] for point in points):
         axes.plot([], [], marker="o", markersize=6, linestyle="none", color=SPENT, markerfacecolor="white", label="not settled")
         axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left", bbox_to_anchor=(0.0, 0.92))
@@ -112,6 +112,11 @@ def _spending(axes: Axes, points: Sequence[Mapping[str, JSON]]) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # see above
     axes.set_ylabel("ε, composed jointly", fontsize=9, color=INK)
     _dress(axes)
+
+
+def _note(axes: Axes, x: float, y: float, text: str, colour: str, *, below: bool) -> None:
+    va, offset = ("top", -3) if below else ("bottom", 3)
+    axes.annotate(text, (x, y), xytext=(0, offset), textcoords="offset points", color=colour, fontsize=8.5, ha="right", va=va)
 
 
 def _dress(axes: Axes) -> None:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from affidavit.errors import MissingExtra, Refused, UsageError
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import JSON, Stage
-from affidavit_governance.privacy.accounting import Event, calibrate
+from affidavit_governance.privacy.accounting import Event, calibrate, neighbours
 from affidavit_governance.privacy.budget import Budget
+from affidavit_governance.privacy.contributions import bound_contributions
+from affidavit_governance.privacy.randomness import Randomness
 
 if TYPE_CHECKING:
     from affidavit.calls import TrainCall
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from affidavit.policy import PrivacyPolicy
     from affidavit.workspace import Workspace
     from affidavit_governance.privacy.training.engine import PrivateEngine
+    from affidavit_governance.privacy.training.resume import Keeper
 
 
 class Module:
@@ -36,28 +39,48 @@ class Module:
         """Put the private engine on the call, reserve the budget before and settle it after, on exceptions too."""
         policy = _policy_of(call, self._workspace.policy.privacy)
         if policy is None:
+            if call.training.checkpoint is not None:
+                raise UsageError("Checkpoints are for private training, and the policy asks for none.", hint="Leave out 'checkpoint'.")
             call.state(Stage.PRIVACY, {"private": False})
             return (yield)
         self._check_type(call)
         _check_libraries()
         from affidavit_governance.privacy.training.engine import PrivateEngine
 
+        fingerprint = call.data.fingerprint
+        if policy.user is not None:
+            call.replace("data", bound_contributions(call.data, policy.user, policy.unit_records, Randomness()), stage=Stage.PRIVACY)
         cautions = _cautions(policy, policy.records or len(call.data))
         budget = Budget(self._workspace.store)
         roots = sorted(call.data.roots)
         before = {root: budget.spent(root, policy.delta) for root in roots}
         reserve = partial(budget.reserve, call.id, roots, delta=policy.delta, limit=policy.dataset_budget)
-        # How the run will spend its ε shows only in `begin`; until then one Gaussian mechanism of the same ε keeps its place.
-        place = [Event("gaussian", calibrate(policy.epsilon, sampling_rate=1.0, steps=1, delta=policy.delta))]
-        reserve(place, expected=partial(_expected, call, policy))
-        engine = PrivateEngine(policy, reserve=reserve)
+        keeper = _open_checkpoint(call, policy, fingerprint)
         try:
-            call.replace("training", replace(call.training, engine=engine, validation=None), stage=Stage.PRIVACY)
-            model = yield
-            engine.check_finished(call.model.type)
+            if keeper is not None and keeper.begun:
+                _take_over(call, budget, keeper)
+            else:
+                # How the run will spend its ε shows only in `begin`; until then one Gaussian mechanism of the same ε keeps its place.
+                reserve([_calibrated(policy, rate=1.0, steps=1)], expected=partial(_expected, call, policy))
+            engine = PrivateEngine(policy, reserve=reserve, keeper=keeper)
+            trained = False
+            try:
+                call.replace("training", replace(call.training, engine=engine, validation=None), stage=Stage.PRIVACY)
+                model = yield
+                trained = True
+                engine.check_finished(call.model.type)
+            finally:
+                if trained or keeper is None or not keeper.begun:
+                    _settle(call, budget, engine, policy, before)
+                    if keeper is not None:
+                        keeper.remove()
+                else:
+                    # Another call can go on from the checkpoint and settle both; until then what was reserved stays so.
+                    call.state(Stage.PRIVACY, {**engine.statement(), "resumable": True})
+                call.state(Stage.PRIVACY, {"warnings": cautions})
         finally:
-            _settle(call, budget, engine, policy, before)
-            call.state(Stage.PRIVACY, {"warnings": cautions})
+            if keeper is not None:
+                keeper.close()
         return model
 
     def _check_type(self, call: TrainCall) -> None:
@@ -70,6 +93,40 @@ class Module:
             line="privacy.epsilon",
             satisfy=f"Use a type that can: {able}.",
         )
+
+
+def _open_checkpoint(call: TrainCall, policy: PrivacyPolicy, fingerprint: str) -> Keeper | None:
+    """The checkpoint that the call asks for; `fingerprint` is that of the data as they were given. Raises Refused where it is another run's."""
+    if call.training.checkpoint is None:
+        return None
+    from affidavit_governance.privacy.training.checkpoints import Checkpoint
+    from affidavit_governance.privacy.training.resume import Keeper
+
+    identity: dict[str, JSON] = {
+        "workspace": call.workspace.store.workspace_id,
+        "model": call.model.type,
+        "parameters": call.model.params.model_dump(mode="json"),
+        "data": fingerprint,
+        "seed": call.training.seed,
+        # What the data set may spend in its life is asked anew; all else decides what the run is.
+        "policy": policy.model_dump(mode="json", exclude={"dataset_budget"}),
+    }
+    return Keeper(Checkpoint(call.training.checkpoint, identity), call.id)
+
+
+def _take_over(call: TrainCall, budget: Budget, keeper: Keeper) -> None:
+    """Give the call what the killed call before it had reserved."""
+    unsettled = {held.call for held in budget.unsettled()}
+    old = next((earlier for earlier in reversed(keeper.earlier_calls) if earlier in unsettled), None)
+    if old is None:
+        raise Refused(
+            "The checkpoint's run cannot go on: what it had reserved of the privacy budget was settled.",
+            by="budget",
+            line="privacy.dataset_budget",
+            satisfy="Train anew with another folder; what was settled stays spent.",
+        )
+    keeper.take_over()
+    budget.adopt(old, call.id)
 
 
 def _policy_of(call: TrainCall, policy: PrivacyPolicy | None) -> PrivacyPolicy | None:
@@ -98,9 +155,17 @@ def _expected(call: TrainCall, policy: PrivacyPolicy) -> list[Event]:
     batch, epochs = (getattr(getattr(call.model, "params", None), name, None) for name in ("batch_size", "epochs"))
     if not batch or not epochs:
         return []
+    if policy.sampler == "shuffle":
+        return [_calibrated(policy, rate=1.0, steps=epochs)]
     records = policy.records or len(call.data)
-    rate, steps = min(1.0, batch / records), -(-records // batch) * epochs
-    return [Event("gaussian", calibrate(policy.epsilon, sampling_rate=rate, steps=steps, delta=policy.delta), rate, steps)]
+    return [_calibrated(policy, rate=min(1.0, batch / records), steps=-(-records // batch) * epochs)]
+
+
+def _calibrated(policy: PrivacyPolicy, *, rate: float, steps: int) -> Event:
+    """A Gaussian mechanism that costs the policy's ε."""
+    relation, size = neighbours(policy)
+    sigma = calibrate(policy.epsilon, sampling_rate=rate, steps=steps, delta=policy.delta, relation=relation, group_size=size)
+    return Event("gaussian", sigma, rate, steps, relation, size)
 
 
 def _settle(call: TrainCall, budget: Budget, engine: PrivateEngine, policy: PrivacyPolicy, before: dict[str, float]) -> None:

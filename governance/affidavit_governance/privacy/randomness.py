@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     SAMPLING_TIES = 4
     SHUFFLING = 5
     RELEASE_NOISE = 6
+    CONTRIBUTIONS = 7
 
 
 class Randomness:

@@ -19,6 +19,7 @@ from affidavit.interfaces.infer import class_labels, infer_task
 from affidavit.interfaces.model import Model, Predictions, Signature, Task
 from affidavit.interfaces.schema import Role, Schema
 from affidavit.interfaces.training import Progress, Training, TrainingEngine
+from affidavit_plugins.tabular.bins import Bins
 from affidavit_plugins.tabular.encoding import Encoder
 from affidavit_plugins.tabular.torch_encoding import TableEncoding
 
@@ -38,6 +39,10 @@ class TabularParams(BaseModel):
     max_categories: Annotated[int, Field(ge=1, le=10_000)] = 100
 
 
+ENCODERS: dict[str, type[TableEncoding] | type[Bins]] = {"columns": TableEncoding, "bins": Bins}
+"""Encoders by a key that only their JSON has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Examples:
     """Encoded rows with what they should answer: class positions or numbers, and weights where there are any."""
@@ -48,10 +53,10 @@ class Examples:
 
 
 class TabularModel(Model):
-    """A scikit-learn estimator behind an `Encoder`. A subclass gives `_fit`, `_scores`, `_save` and `_load`."""
+    """A model of table columns behind an encoder. A subclass gives `_fit_plain`, `_scores`, `_save` and `_load`."""
 
     params: Any
-    _encoder: Encoder | TableEncoding
+    _encoder: Encoder | TableEncoding | Bins
     _labels: NDArray[np.str_]
 
     def fit(self, data: Dataset, training: Training | None = None) -> Self:
@@ -85,20 +90,9 @@ class TabularModel(Model):
         training.report(Progress(1, 1, "fitted"))
         return self
 
+    @abstractmethod
     def _fit_plain(self, data: Dataset, signature: Signature, training: Training) -> None:
-        self._encoder = Encoder.fit(data, max_categories=self.params.max_categories)
-        validation = None if training.validation is None else self._examples(training.validation, signature)
-        training.report(Progress(0, 1, "fitting"))
-        try:
-            # Several threads add the same numbers in another order: the model would depend on the machine's cores.
-            with threadpool_limits(1):
-                self._fit(self._examples(data, signature), validation, signature.task, training.seed)
-        except ValueError:
-            # scikit-learn's own message may quote values.
-            raise InvalidInput(
-                f"scikit-learn could not fit '{self.type}' to the {len(data)} rows of data set '{data.name}'.",
-                hint="Each class needs several rows; early stopping needs more.",
-            ) from None
+        """Learn without privacy."""
 
     def _fit_private(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> None:
         """Learn through `engine` alone; for types with the capability `private_training`."""
@@ -130,13 +124,13 @@ class TabularModel(Model):
         model = cls(**files.params)
         signature: Signature = files.signature
         encoder = files.json("encoder")
-        model._encoder = TableEncoding.from_json(encoder) if "columns" in encoder else Encoder.from_json(encoder)
+        model._encoder = next((kind for key, kind in ENCODERS.items() if key in encoder), Encoder).from_json(encoder)
         model._labels = np.array(signature.classes, dtype=np.str_)
         model._load(files, signature)
         model.signature = signature
         return model
 
-    def _encode(self, data: Dataset) -> NDArray[np.float64]:
+    def _encode(self, data: Dataset) -> NDArray[Any]:
         return self._encoder.transform(data)
 
     def _check_task(self, task: Task) -> None:
@@ -147,22 +141,18 @@ class TabularModel(Model):
     def _examples(self, data: Dataset, signature: Signature) -> Examples:
         matrix = self._encode(data)
         if signature.task is Task.REGRESSION:
-            return Examples(matrix, _numeric_target(data, signature), _row_weights(data))
+            return Examples(matrix, _numeric_target(data, signature), row_weights(data))
         position = {label: index for index, label in enumerate(signature.classes)}
         # Not class_labels: validation rows may all be of one class, or of one that training does not hold.
         target = np.array([position.get(label or "", -1) for label in text_values(data, signature.target)], dtype=np.intp)
-        weight = _row_weights(data)
+        weight = row_weights(data)
         if self.params.class_weight is not None:
             weight = _class_weights(self.params.class_weight, signature.classes, target, weight)
         seen = target >= 0
         return Examples(matrix[seen], target[seen], None if weight is None else weight[seen])
 
     @abstractmethod
-    def _fit(self, train: Examples, validation: Examples | None, task: Task, seed: int) -> None:
-        """Fit the estimator; class positions count from zero."""
-
-    @abstractmethod
-    def _scores(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _scores(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
         """Probabilities (rows × classes), or numbers (rows). The matrix may have no rows."""
 
     @abstractmethod
@@ -172,6 +162,29 @@ class TabularModel(Model):
     @abstractmethod
     def _load(self, files: Any, signature: Signature) -> None:
         """Read what `_save` wrote, and check that it fits the encoder and the signature."""
+
+
+class ScikitModel(TabularModel):
+    """A scikit-learn estimator behind an `Encoder`. A subclass gives `_fit`, `_scores`, `_save` and `_load`."""
+
+    def _fit_plain(self, data: Dataset, signature: Signature, training: Training) -> None:
+        self._encoder = Encoder.fit(data, max_categories=self.params.max_categories)
+        validation = None if training.validation is None else self._examples(training.validation, signature)
+        training.report(Progress(0, 1, "fitting"))
+        try:
+            # Several threads add the same numbers in another order: the model would depend on the machine's cores.
+            with threadpool_limits(1):
+                self._fit(self._examples(data, signature), validation, signature.task, training.seed)
+        except ValueError:
+            # scikit-learn's own message may quote values.
+            raise InvalidInput(
+                f"scikit-learn could not fit '{self.type}' to the {len(data)} rows of data set '{data.name}'.",
+                hint="Each class needs several rows; early stopping needs more.",
+            ) from None
+
+    @abstractmethod
+    def _fit(self, train: Examples, validation: Examples | None, task: Task, seed: int) -> None:
+        """Fit the estimator; class positions count from zero."""
 
 
 def bounded_target(data: Dataset, signature: Signature) -> NDArray[np.float64]:
@@ -188,7 +201,7 @@ def _numeric_target(data: Dataset, signature: Signature) -> NDArray[np.float64]:
     return target
 
 
-def _row_weights(data: Dataset) -> NDArray[np.float64] | None:
+def row_weights(data: Dataset) -> NDArray[np.float64] | None:
     fields = data.schema.with_role(Role.WEIGHT)
     if not fields:
         return None

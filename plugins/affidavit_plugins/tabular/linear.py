@@ -16,7 +16,7 @@ from affidavit.interfaces.infer import class_labels
 from affidavit.interfaces.model import Capabilities, EncodedView, Signature, Task
 from affidavit.interfaces.schema import Role
 from affidavit.interfaces.training import TrainingEngine
-from affidavit_plugins.tabular.base import ClassWeight, Examples, TabularModel, TabularParams, bounded_target, class_factors
+from affidavit_plugins.tabular.base import ClassWeight, Examples, ScikitModel, TabularModel, TabularParams, bounded_target, class_factors
 from affidavit_plugins.tabular.torch_encoding import TableEncoding
 
 ROOM = 1.25
@@ -56,7 +56,7 @@ class LogisticParams(LinearParams):
     class_weight: ClassWeight = None
 
 
-class _Coefficients(TabularModel):
+class Coefficients(TabularModel):
     """Score = matrix · coefficients + intercept."""
 
     _coefficients: NDArray[np.float64]
@@ -70,9 +70,9 @@ class _Coefficients(TabularModel):
     def _private_rows(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> tuple[NDArray[np.float64], float]:
         """The encoded rows with a column of ones for the intercept, and the norm that hardly any row exceeds, whatever the data are."""
         if self.params.l1:
-            raise _not_private(self.type, "an l1 penalty has no bound on what one record changes", "Use l2.")
+            raise not_private(self.type, "an l1 penalty has no bound on what one record changes", "Use l2.")
         if data.schema.with_role(Role.WEIGHT):
-            raise _not_private(self.type, "a weight column says how much one record counts", "Give it another role.")
+            raise not_private(self.type, "a weight column says how much one record counts", "Give it another role.")
         features = signature.conform(data)
         self._encoder = encoder = TableEncoding.learn(features, engine)
         rows = np.concatenate([encoder.transform(features), np.ones((len(data), 1))], axis=1)
@@ -99,7 +99,7 @@ class _Coefficients(TabularModel):
         """Coefficients and encoding: log-odds of the last class (each class's score where there are several), or the value."""
         several = self.fitted.task is Task.MULTICLASS
         return EncodedView(
-            encode=self._encode,
+            encode=self._encoder.transform,
             players=self._encoder.players,
             coefficients=self._coefficients if several else self._coefficients[0],
             intercept=self._intercept if several else float(self._intercept[0]),
@@ -107,11 +107,19 @@ class _Coefficients(TabularModel):
         )
 
 
-def _not_private(kind: str, reason: str, satisfy: str) -> Refused:
+def probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax of the scores, rows × classes; a single column holds the log-odds of the second of two classes."""
+    if scores.shape[1] == 1:
+        scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def not_private(kind: str, reason: str, satisfy: str) -> Refused:
     return Refused(f"Model type '{kind}' cannot be trained privately like this: {reason}.", by="privacy", line="privacy.epsilon", satisfy=satisfy)
 
 
-class Logistic(_Coefficients):
+class Logistic(Coefficients, ScikitModel):
     """Logistic regression, multinomial where there are more than two classes; one against the rest in private training."""
 
     type = "tabular.logistic"
@@ -137,7 +145,7 @@ class Logistic(_Coefficients):
     def _fit_private(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> None:
         setting = self.params.class_weight
         if setting == "balanced":
-            raise _not_private(self.type, "balanced class weights count the classes without noise", "Give the weights by class.")
+            raise not_private(self.type, "balanced class weights count the classes without noise", "Give the weights by class.")
         rows, bound = self._private_rows(data, signature, engine)
         place = {label: index for index, label in enumerate(signature.classes)}
         target = np.array([place[label] for label in class_labels(data)[0]], dtype=np.intp)
@@ -155,15 +163,10 @@ class Logistic(_Coefficients):
         self._keep(np.stack(found)[:, :-1], np.stack(found)[:, -1])
 
     def _scores(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        scores = self._linear(matrix)
-        if scores.shape[1] == 1:
-            scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-        return probabilities
+        return probabilities(self._linear(matrix))
 
 
-class Linear(_Coefficients):
+class Linear(Coefficients, ScikitModel):
     """Linear regression: least squares, ridge, lasso or elastic net, by which penalties are set."""
 
     type = "tabular.linear"

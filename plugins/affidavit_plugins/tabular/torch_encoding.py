@@ -76,7 +76,7 @@ class ColumnEncoding:
         if self.kind == "categories":
             index = {category: position for position, category in enumerate(self.categories)}
             return [np.array([index.get(value, -1) for value in values], dtype=np.int64)]
-        return [np.array([_bucket(self.name, block, value) for value in values], dtype=np.int64) for block in (0, 1)]
+        return [np.array([bucket(self.name, block, value) for value in values], dtype=np.int64) for block in (0, 1)]
 
     def to_json(self) -> dict[str, Any]:
         """The column's encoding as a JSON object."""
@@ -170,14 +170,14 @@ def _learn_column(data: Dataset, field: Field, engine: TrainingEngine, moments: 
     return ColumnEncoding(field.name, "categories", categories=vocabulary)
 
 
-def _bucket(column: str, block: int, value: str) -> int:
+def bucket(column: str, block: int, value: str, buckets: int = HASH_BUCKETS) -> int:
     """The matrix column of `value` in one hash block: the same on every machine, and independent between blocks and columns.
 
     The salt cannot be forged by a column's name, because the name is length-prefixed.
     """
     name = column.encode()
     digest = hashlib.blake2b(len(name).to_bytes(4, "big") + name + value.encode(), digest_size=8, salt=bytes([block])).digest()
-    return block * HASH_BUCKETS + int.from_bytes(digest, "big") % HASH_BUCKETS
+    return block * buckets + int.from_bytes(digest, "big") % buckets
 
 
 def numbers(data: Dataset, field: Field) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from affidavit.errors import IntegrityError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Capabilities, EncodedView, Signature, Task
-from affidavit_plugins.tabular.base import ClassWeight, Examples, TabularModel, TabularParams
+from affidavit_plugins.tabular.base import ClassWeight, Examples, ScikitModel, TabularParams
 
 MAX_LEAVES = 16_384
 """shap's TreeExplainer numbers the nodes of a tree with 16 signed bits; this many leaves make 32,767 nodes."""
@@ -80,7 +80,7 @@ class BoostingParams(TreeParams):
     patience: Annotated[int, Field(ge=1)] = 10
 
 
-class _TreeModel(TabularModel):
+class _TreeModel(ScikitModel):
     _estimator: Any
     estimators: ClassVar[tuple[type[Any], type[Any]]]
     """The scikit-learn classes for classes and for numbers."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affidavit.errors import InvalidInput
-from affidavit.interfaces.training import Progress, TrainingEngine, TrainingLoop
+from affidavit.interfaces.training import Progress, Spending, TrainingEngine, TrainingLoop
 
 Optimizer = Literal["sgd", "momentum", "adam"]
 
@@ -125,9 +125,9 @@ def run(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             loss = _train_epoch(module, loop, losses, replace(settings, learning_rate=rate))
-            message = f"epoch {epoch}/{settings.epochs}"
-            # A private run reports no loss: it is read from the rows without noise.
-            report(Progress(epoch, settings.epochs, message if engine.private else f"{message}, loss {loss:.4g}"))
+            # A private run reports no loss, which is read from the rows without noise, but what it has spent.
+            result = _spent(engine) if engine.private else f", loss {loss:.4g}"
+            report(Progress(epoch, settings.epochs, f"epoch {epoch}/{settings.epochs}{result}"))
             module.eval()
             if stopping is not None and validate is not None and stopping.should_stop(validate()):
                 break
@@ -140,6 +140,13 @@ def run(
         raise InvalidInput(
             f"Training diverged: some weights are infinite or not a number (learning rate {settings.learning_rate:g}).", hint="Lower learning_rate."
         )
+
+
+def _spent(engine: TrainingEngine) -> str:
+    if not isinstance(engine, Spending):
+        return ""
+    epsilon, allowed = engine.spent()
+    return f", ε about {epsilon:.3g} of {allowed:g}"
 
 
 def _train_epoch(module: nn.Module, loop: TrainingLoop, losses: Callable[[NDArray[np.int64]], Tensor], settings: LoopSettings) -> float:

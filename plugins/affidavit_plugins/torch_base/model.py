@@ -279,7 +279,7 @@ class TorchModel(Model):
         return dict(module.state_dict())
 
     def load_weights(self, module: nn.Module, files: ArtifactReader, name: str, expected: Mapping[str, Tensor] | None = None) -> None:
-        """Fill `module`, or the part of it that `expected` names, with the tensors of the file `name`. Raises IntegrityError where they do not fit."""
+        """Fill `module`, or the part of it that `expected` names, with the tensors of a file. Raises IntegrityError where they do not fit."""
         tensors = files.tensors(name)
         shapes = {key: tuple(tensor.shape) for key, tensor in (module.state_dict() if expected is None else expected).items()}
         if {key: tuple(array.shape) for key, array in tensors.items()} != shapes:

@@ -45,13 +45,13 @@ class PlainStatistics:
 class PlainReleases:
     """Sums and minimisers as they are, of rows clipped as in private training."""
 
-    def sums(self, rows: Floats, *, bound: float, groups: NDArray[np.int64] | None = None, number: int = 1) -> Floats:
-        """Sum of the rows of each group, shape number × columns."""
+    def sums(self, rows: Floats, *, bound: float, groups: NDArray[np.int64] | None = None, number: int = 1) -> tuple[Floats, float]:
+        """Sum of the rows of each group, shape number × columns, and 0: there is no noise."""
         rows = _clipped(rows, bound)
         if groups is None:
-            return np.asarray(rows.sum(axis=0, keepdims=True))
+            return rows.sum(axis=0, keepdims=True), 0.0
         known = (groups >= 0) & (groups < number)
-        return np.stack([np.bincount(groups[known], weights=column[known], minlength=number) for column in rows.T], axis=1)
+        return np.stack([np.bincount(groups[known], weights=column[known], minlength=number) for column in rows.T], axis=1), 0.0
 
     def minimise(
         self,

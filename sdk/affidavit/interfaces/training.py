@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -65,13 +67,20 @@ Release = tuple[Literal["sums", "minimise"], float]
 class Releases(Protocol):
     """What a model without gradient steps learns from its rows: sums and minimisers, in the announced order."""
 
-    def sums(self, rows: NDArray[np.float64], *, bound: float, groups: NDArray[np.int64] | None = None, number: int = 1) -> NDArray[np.float64]:
-        """Sum of the rows of each group, shape number × columns, each row first scaled down to an L2 norm of at most `bound`.
+    def sums(
+        self, rows: NDArray[np.float64], *, bound: float, groups: NDArray[np.int64] | None = None, number: int = 1
+    ) -> tuple[NDArray[np.float64], float]:
+        """Sum of the rows of each group, each row first scaled down to an L2 norm of at most `bound`.
 
         Parameters
         ----------
         groups
             The group of each row, 0 to ``number - 1``; other rows count nowhere. None: one group.
+
+        Returns
+        -------
+        tuple
+            The sums, shape number × columns, and the standard deviation of their noise, 0 without privacy.
         """
         ...
 
@@ -122,6 +131,15 @@ class TrainingEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class Spending(Protocol):
+    """What an engine may also be: one that says what the run has spent, quickly enough to be asked after every epoch."""
+
+    def spent(self) -> tuple[float, float]:
+        """About the ε that was spent so far, and the ε that the run may spend."""
+        ...
+
+
 @dataclass(slots=True)
 class Training:
     """What `Model.fit` is given besides its data.
@@ -136,6 +154,8 @@ class Training:
         Seed of everything random that privacy does not depend on.
     spend
         The ε of this run, where it is to be less than the policy allows. None spends what the policy allows.
+    checkpoint
+        A folder in which private training keeps its state, so that another call goes on where the process of this one died.
     report
         Called with progress; may raise to cancel.
     """
@@ -144,4 +164,5 @@ class Training:
     validation: Dataset | None = None
     seed: int = 0
     spend: float | None = None
+    checkpoint: Path | None = None
     report: Callable[[Progress], None] = field(default=lambda progress: None)

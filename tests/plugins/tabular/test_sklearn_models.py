@@ -16,12 +16,13 @@ from affidavit.errors import IntegrityError, InvalidInput, Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Model, Task
 from affidavit.interfaces.training import Progress, Training
+from affidavit_plugins.tabular.additive import Additive
 from affidavit_plugins.tabular.base import TabularModel
 from affidavit_plugins.tabular.linear import Linear, Logistic
 from affidavit_plugins.tabular.trees import Boosting, Forest, Tree
 
-CLASSIFIERS = [Logistic, Tree, Forest, Boosting]
-REGRESSORS = [Linear, Tree, Forest, Boosting]
+CLASSIFIERS = [Logistic, Tree, Forest, Boosting, Additive]
+REGRESSORS = [Linear, Tree, Forest, Boosting, Additive]
 SMALL: dict[type[Model], dict[str, Any]] = {Forest: {"trees": 15}, Boosting: {"trees": 15}}
 
 
@@ -242,7 +243,7 @@ def test_private_training_is_refused_rather_than_ignored() -> None:
         private = True
 
     with pytest.raises(Refused, match="cannot be trained privately"):
-        Logistic().fit(raw_rows("binary", 60), Training(engine=Engine()))  # type: ignore[arg-type]  # only its flag is read
+        Tree().fit(raw_rows("binary", 60), Training(engine=Engine()))  # type: ignore[arg-type]  # only its flag is read
 
 
 def test_progress_is_reported_and_may_cancel() -> None:

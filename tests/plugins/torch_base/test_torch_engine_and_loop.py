@@ -175,6 +175,16 @@ def test_a_private_run_reports_no_loss():
     assert [p.message for p in seen] == ["epoch 1/1"]
 
 
+def test_a_private_run_reports_what_it_has_spent_where_the_engine_can_say():
+    class Spending(Recorder):
+        def spent(self):
+            return 0.15 * self.steps, 3.0
+
+    seen, arguments = [], {"rows": 3, "seed": 0, "settings": settings(epochs=2)}
+    run(nn.Linear(1, 1), lambda i: torch.ones(len(i)), engine=Spending(private=True), report=seen.append, **arguments)
+    assert [p.message for p in seen] == ["epoch 1/2, ε about 0.45 of 3", "epoch 2/2, ε about 0.9 of 3"]
+
+
 def test_cancelling_by_the_report_closes_the_engine():
     engine = Recorder(private=False)
 

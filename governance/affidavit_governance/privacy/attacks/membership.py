@@ -27,6 +27,7 @@ from affidavit.interfaces.training import Training
 from affidavit.metrics import roc_curve
 
 Method = Literal["rmia", "lira"]
+Predict = Callable[[Dataset], Predictions]
 Floats = NDArray[np.float64]
 
 FALSE_POSITIVE_RATES = (0.001, 0.01)
@@ -235,18 +236,18 @@ def _placements(values: Floats, others: Floats) -> Floats:
 # -- the attack on a model -------------------------------------------------------------------------------------------------------------------
 
 
-def same_type(model: Model) -> Callable[[Dataset, int], Model]:
+def same_type(model: Model) -> Callable[[Dataset, int], Predict]:
     """Trains models of `model`'s type and parameters, without privacy and outside of any workspace."""
     made, params = type(model), model.params.model_dump()
-    return lambda data, seed: made(**params).fit(data, Training(seed=seed))
+    return lambda data, seed: made(**params).fit(data, Training(seed=seed)).predict
 
 
 def attack_membership(
-    predict: Callable[[Dataset], Predictions],
+    predict: Predict,
     members: Dataset,
     non_members: Dataset,
     *,
-    train: Callable[[Dataset, int], Model],
+    train: Callable[[Dataset, int], Predict],
     references: int = 8,
     method: Method = "rmia",
     seed: int = 0,
@@ -263,8 +264,9 @@ def attack_membership(
         Rows that the target was trained on, as it saw them (masked), and others of the same origin that it was not: rows that differ
         otherwise, say in time, are told apart without any leak.
     train
-        Makes a fitted reference model from rows and a seed: `same_type` of the target, or ``lambda data, seed: workspace.train(...)``, which a
-        workspace governs, charges and records like any other training.
+        Trains a reference model on rows with a seed, and gives its predictions: `same_type` of the target, or
+        ``lambda data, seed: partial(workspace.predict, workspace.train("tabular.forest", data, seed=seed))``, which a workspace governs,
+        charges and records like any other training.
     references
         Number of reference models, even; a few are enough for ``"rmia"``.
     method
@@ -294,9 +296,7 @@ def attack_membership(
     for first in range(0, references, 2):
         trained_on[first, random.permutation(len(pool))[: len(pool) // 2]] = True
         trained_on[first + 1] = ~trained_on[first]
-    levels = np.stack(
-        [_confidences(train(pool.take(np.flatnonzero(rows)), seed + number).predict(pool), pool) for number, rows in enumerate(trained_on)]
-    )
+    levels = np.stack([_confidences(train(pool.take(np.flatnonzero(rows)), seed + number)(pool), pool) for number, rows in enumerate(trained_on)])
     scores = rmia(target, levels) if method == "rmia" else lira(target, levels, trained_on)
     return assess(scores, np.arange(len(pool)) < len(members), method=method, references=references)
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from affidavit.interfaces.training import TrainingEngine, TrainingLoop
+from affidavit.errors import UsageError
+from affidavit.interfaces.training import Release, Releases, TrainingEngine, TrainingLoop
 from affidavit.policy import PrivacyPolicy
 
 Losses = Callable[[NDArray[np.int64]], Any]
@@ -95,6 +96,10 @@ class ObservedEngine:
         inner = self._engine.begin(module, optimizer, rows=len(self._members), batch_size=batch_size, epochs=epochs, seed=seed)
         self._watcher.begin(module)
         return ObservedLoop(inner, optimizer, self._members, self._watcher)
+
+    def releases(self, plan: Sequence[Release]) -> Releases:
+        """Refused: what is observed here are gradient steps."""
+        raise UsageError("This model learns from private releases and takes no gradient steps to watch.", hint="Use neighbour_replay.")
 
 
 def engine_claim(policy: PrivacyPolicy, records: int) -> PrivacyPolicy:

@@ -20,7 +20,7 @@ from affidavit.errors import PluginError, Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.governance import JSON
 from affidavit.interfaces.model import Model, Predictions
-from affidavit.interfaces.training import Training
+from affidavit.interfaces.training import Release, Releases, Training
 from affidavit.policy import PrivacyPolicy
 from affidavit_governance.privacy.attacks.observed import (
     Losses,
@@ -34,6 +34,7 @@ from affidavit_governance.privacy.attacks.observed import (
     joined,
     put,
 )
+from affidavit_governance.privacy.attacks.replay_releases import Call, ComparedReleases, RecordedReleases
 from affidavit_governance.privacy.randomness import Purpose, Randomness
 from affidavit_governance.privacy.training.engine import PrivateEngine
 
@@ -62,11 +63,12 @@ class ReplayReport:
     Attributes
     ----------
     steps, drawn
-        Steps of the run, and those that drew the record.
+        Steps (or releases) of the run, and those that the record took part in.
     bound
         C.
     largest
-        The largest norm of a difference between the two runs' sums, over the steps that drew the record.
+        The largest norm of a difference between the two runs' sums, over the steps that drew the record. Sums that a model released with
+        another bound are scaled to C; minimisers have no such norm.
     largest_elsewhere
         The same over the steps that did not: 0 but for rounding.
     faults
@@ -135,10 +137,10 @@ def neighbour_replay(make_model: Callable[[], Model], data: Dataset, row: int, *
     else:
         second.compare(model.predict(data), neighbour.predict(data))
     return ReplayReport(
-        len(first.steps),
-        sum(step.own is not None for step in first.steps),
+        len(first.steps) + len(first.calls),
+        sum(step.own is not None for step in first.steps) + len(second.changes),
         BOUND,
-        max(second.with_record, default=0.0),
+        max([*second.with_record, *(BOUND * change for change in second.changes if change is not None)], default=0.0),
         max(second.elsewhere, default=0.0),
         tuple(second.faults.values()),
     )
@@ -153,11 +155,14 @@ def _train(make_model: Callable[[], Model], data: Dataset, policy: PrivacyPolicy
 
 
 class _WithoutNoise(Randomness):
-    """Draws the same batches in every run, and adds no noise to sums of gradients."""
+    """Draws the same batches in every run, and adds no noise but to statistics, of which both runs use the first one's."""
 
     def add_noise_(self, sums: Sequence[torch.Tensor], deviation: float, purpose: Purpose, step: int) -> None:
-        if purpose is not Purpose.GRADIENT_NOISE:
+        if purpose is Purpose.STATISTICS_NOISE:
             super().add_noise_(sums, deviation, purpose, step)
+
+    def normal(self, purpose: Purpose, step: int, count: int) -> NDArray[np.float64]:
+        return np.zeros(count)
 
 
 class _SharedStatistics(ObservedEngine):
@@ -174,6 +179,9 @@ class _SharedStatistics(ObservedEngine):
         loop = super().begin(module, optimizer, rows=rows, batch_size=batch_size, epochs=epochs, seed=seed)
         self._run.divisor = float(self._inner.statement()["expected_batch_size"])
         return loop
+
+    def releases(self, plan: Sequence[Release]) -> Releases:
+        return self._run.releases(self._inner.releases(plan))
 
 
 @dataclass(slots=True)
@@ -194,11 +202,15 @@ class _Recorder(Watcher):
         self._record = record
         self.divisor = 1.0
         self.steps: list[_Step] = []
+        self.calls: list[Call] = []
         self.answers: list[Statistics] = []
 
     def statistics(self, answer: Statistics) -> Statistics:
         self.answers.append(answer)
         return answer
+
+    def releases(self, inner: Releases) -> Releases:
+        return RecordedReleases(inner, self.calls)
 
     def before(self, step: int, indices: NDArray[np.int64], losses: Losses, parameters: Parameters) -> None:
         if len(indices) and not any(len(past.others) for past in self.steps):
@@ -222,10 +234,20 @@ class _Follower(Watcher):
         self.with_record: list[float] = []
         self.elsewhere: list[float] = []
         self.faults: dict[str, str] = {}
+        self._compared: ComparedReleases | None = None
 
     def statistics(self, answer: Statistics) -> Statistics:
         self._asked += 1
         return self._first.answers[self._asked - 1] if self._asked <= len(self._first.answers) else answer
+
+    def releases(self, inner: Releases) -> Releases:
+        self._compared = ComparedReleases(inner, self._first.calls, self.faults)
+        return self._compared
+
+    @property
+    def changes(self) -> list[float | None]:
+        """By how much the record moved each release that it took part in, over its bound."""
+        return [] if self._compared is None else self._compared.changes
 
     def before(self, step: int, indices: NDArray[np.int64], losses: Losses, parameters: Parameters) -> None:
         if step >= len(self._first.steps):
@@ -272,7 +294,9 @@ class _Follower(Watcher):
         """Both models have the same weights now, set step by step: whatever else they know must be equal as well."""
         if self._taken != len(self._first.steps):
             self.faults["steps"] = "The number of steps depends on the record."
-        if not any(step.own is not None for step in self._first.steps):
+        if len(self._first.calls) != (0 if self._compared is None else self._compared.made):
+            self.faults["releases"] = "The number of releases depends on the record."
+        if not any(step.own is not None for step in self._first.steps) and not self.changes:
             self.faults["drawn"] = "No step drew the record, so nothing was tested: train for more epochs."
         if not _agree(model, neighbour):
             self.faults["answers"] = "With the same weights the models answer differently: they keep more of their rows than the private steps made."

@@ -80,11 +80,12 @@ def clipped(rows: Floats, bound: float) -> Floats:
     """Each row, scaled down to an L2 norm of at most `bound`; a row that is not finite becomes zero."""
     finite = np.isfinite(rows).all(axis=1)
     kept = np.where(finite[:, None], rows, 0.0)
-    # Scaled twice, so that neither the square of a huge number nor its inverse leaves the range of floating point.
+    # Divided by its largest entry first: neither the square of a huge number nor its inverse leaves the range of floating point.
     largest = np.abs(kept).max(axis=1, initial=0.0)
-    kept = kept / np.maximum(largest / bound, 1.0)[:, None]
-    norms = np.linalg.norm(kept, axis=1)
-    return np.asarray(kept / np.maximum(norms / bound, 1.0)[:, None])
+    direction = kept / np.where(largest > 0, largest, 1.0)[:, None]
+    length = np.linalg.norm(direction, axis=1)
+    short = largest <= bound / np.maximum(length, 1.0)
+    return np.asarray(np.where(short[:, None], kept, direction * (bound / np.maximum(length, 1.0))[:, None]))
 
 
 def minimise(rows: Floats, targets: Floats, weights: Floats, loss: Loss, penalty: float, linear: Floats) -> Floats:

@@ -127,8 +127,8 @@ class PrivateReleases:
                 hint="The model is not returned: what it did without them may have read the rows without noise.",
             )
 
-    def sums(self, rows: Floats, *, bound: float, groups: NDArray[np.int64] | None = None, number: int = 1) -> Floats:
-        """Noisy sums over rows clipped to an L2 norm of `bound`, by group; shape number × columns.
+    def sums(self, rows: Floats, *, bound: float, groups: NDArray[np.int64] | None = None, number: int = 1) -> tuple[Floats, float]:
+        """Noisy sums over rows clipped to an L2 norm of `bound`, by group, shape number × columns, and the noise's standard deviation.
 
         One record takes part in one group, so that it moves all sums together by at most `bound` (L2).
 
@@ -143,8 +143,9 @@ class PrivateReleases:
         self.non_finite += int((~np.isfinite(rows).all(axis=1)).sum())
         total = grouped(convex.clipped(rows, bound), groups, number)
         (event,) = self._next("sums", {"columns": rows.shape[1], "groups": number, "bound": bound})
+        deviation = event.noise_multiplier * bound
         noise = self._source.normal(Purpose.RELEASE_NOISE, 2 * self._done, total.size)
-        return np.asarray(total + event.noise_multiplier * bound * noise.reshape(total.shape))
+        return total + deviation * noise.reshape(total.shape), deviation
 
     def minimise(self, rows: Floats, targets: Floats, *, loss: str, bound: float, l2: float = 0.0, weights: Floats | None = None) -> Floats:
         """A noisy minimiser of Σ wᵢ f(xᵢᵀθ; yᵢ) + λ/2 ‖θ‖², by objective perturbation; shape (columns,).

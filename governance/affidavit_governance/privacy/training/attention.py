@@ -14,6 +14,7 @@ from affidavit.errors import Refused
 if TYPE_CHECKING:
     from affidavit_governance.privacy.training.tape import Tape
 
+
 def attention(
     layer: nn.MultiheadAttention,
     tape: Tape,

@@ -90,7 +90,8 @@ class Checkpoint:
         try:
             fcntl.flock(self._steps, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"Another process is training with the checkpoint '{self._folder}'.", hint="Wait for its end, or take a folder of its own.") from None
+            hint = "Wait for its end, or take a folder of its own."
+            raise UsageError(f"Another process is training with the checkpoint '{self._folder}'.", hint=hint) from None
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -104,7 +105,8 @@ class Checkpoint:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._damaged("cannot be read") from None
         if version > FORMAT:
-            raise IntegrityError(f"The checkpoint '{self._folder}' has format {version}; this version reads up to {FORMAT}.", hint="Update affidavit.")
+            message = f"The checkpoint '{self._folder}' has format {version}; this version reads up to {FORMAT}."
+            raise IntegrityError(message, hint="Update affidavit.")
         if digest != _digest(state):
             raise self._damaged("does not have its digest")
         differing = sorted(name for name in {*state["identity"], *self._identity} if state["identity"].get(name) != self._identity.get(name))
@@ -176,14 +178,20 @@ class Checkpoint:
             digest = hashlib.sha256(data).hexdigest()
             weights = {"file": f"weights-{digest[:16]}.safetensors", "sha256": digest}
             self._files.write(str(weights["file"]), data)
-        written: dict[str, Any] = {**state, "format": FORMAT, "identity": self._identity, "weights": weights}
-        self._files.write(_NAME, canonical_json({**written, "digest": _digest(written)}, "The checkpoint"))
-        self.state = json.loads(canonical_json(written, "The checkpoint"))
+        self._write({**state, "format": FORMAT, "identity": self._identity, "weights": weights})
         for name in self._files.list("weights-"):
             if weights is None or name != weights["file"]:
                 self._files.delete(name)
         self._saved = time.monotonic()
         self._cost = self._saved - began
+
+    def amend(self, changes: Mapping[str, JSON]) -> None:
+        """Change entries of the last checkpoint's state; its tensors stand."""
+        self._write({**(self.state or {}), **changes})
+
+    def _write(self, state: dict[str, Any]) -> None:
+        self._files.write(_NAME, canonical_json({**state, "digest": _digest(state)}, "The checkpoint"))
+        self.state = json.loads(canonical_json(state, "The checkpoint"))
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the last checkpoint. Raises IntegrityError where they are not those that were saved."""

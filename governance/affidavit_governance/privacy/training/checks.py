@@ -48,6 +48,10 @@ def _fix(layer: nn.Module) -> str | None:
             return "Set scale_grad_by_freq=False: it scales by counts over the whole batch."
         if layer.max_norm is not None:
             return "Set max_norm=None: it rewrites the rows that a batch looks up, without noise."
+    if isinstance(layer, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+        if not getattr(layer.self_attn, "batch_first", True) and any(parameter.requires_grad for parameter in layer.parameters()):
+            return "Make it with batch_first=True, and give it examples × steps × features: its linear layers see the batch in second place."
+        return None
     if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[no-untyped-call]  # torch's own
         return "Run the module once on any input before training: its parameters have no shape yet."
     if isinstance(layer, torch.jit.ScriptModule | torch._dynamo.OptimizedModule) or layer._compiled_call_impl is not None:

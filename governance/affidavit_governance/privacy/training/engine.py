@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -11,21 +12,35 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from affidavit.errors import InvalidInput, PluginError, Refused
+from affidavit.errors import InvalidInput, PluginError, Refused, UsageError
 from affidavit.interfaces.governance import JSON
 from affidavit.interfaces.training import Release
 from affidavit.policy import PrivacyPolicy
-from affidavit_governance.privacy.accounting import DISCRETIZATION, Event, calibrate, joint_epsilon, joint_rdp_epsilon
+from affidavit_governance.privacy.accounting import (
+    DISCRETIZATION,
+    Event,
+    accountant,
+    calibrate,
+    joint_epsilon,
+    joint_rdp_epsilon,
+    neighbours,
+)
 from affidavit_governance.privacy.mechanisms import statistics
 from affidavit_governance.privacy.mechanisms.releases import PrivateReleases
 from affidavit_governance.privacy.randomness import Purpose, Randomness
 from affidavit_governance.privacy.training.loop import PrivateLoop
+from affidavit_governance.privacy.training.meter import epsilon_so_far
+from affidavit_governance.privacy.training.resume import Keeper, Statistic
+from affidavit_governance.privacy.training.sampling import make_sampler
 
 STATISTICS_SHARE = 0.1
 """Share of a run's privacy that one call of `center_and_scale` takes, in 1/σ² (which is what adds up when Gaussian noise is composed).
 
 A tenth costs the training about 5 % more noise, and gives 750 records' counts a deviation of about 6 √d for ε = 3, δ = 1e-5.
 """
+
+CERTIFICATE = 1
+"""Version of what `PrivateEngine.statement` says; `affidavit_governance.audit.recount` reads it."""
 
 ENGINE_LIBRARIES = {"native": ("torch",), "opacus": ("torch", "opacus")}
 
@@ -34,29 +49,41 @@ class PrivateEngine:
     """Differentially private training by DP-SGD (Abadi et al. 2016).
 
     The sampling rate and the divisor come from the declared number of records, never from the private row count. The noise is calibrated,
-    by PLD, in `begin`, when all releases and the number of steps are known.
+    by PLD, in `begin`, when all releases and the number of steps are known, or it is the one that the policy fixes.
 
     Parameters
     ----------
     policy
-        ε, δ, clipping bound, and the declared number of records.
+        ε, δ, what they are about, how batches are drawn, clipping bound, and the declared number of records.
     reserve
         Called with everything that the run will have released, before it releases more; refuses by raising.
     source
         Where randomness comes from. None, for everything but replay in tests, is the operating system.
+    keeper
+        Keeps the run's checkpoint, and knows what earlier processes of the run did.
     """
 
     private = True
 
-    def __init__(self, policy: PrivacyPolicy, *, reserve: Callable[[Sequence[Event]], None], source: Randomness | None = None) -> None:
+    def __init__(
+        self,
+        policy: PrivacyPolicy,
+        *,
+        reserve: Callable[[Sequence[Event]], None],
+        source: Randomness | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
         self._policy = policy
         self._reserve = reserve
+        self._planned: tuple[Event, ...] = ()
         self._source = source or Randomness()
-        self._statistics: list[tuple[Event, dict[str, JSON]]] = []
+        self._keeper = keeper
+        self._statistics: list[Statistic] = [] if keeper is None else list(keeper.statistics)
         self._loop: PrivateLoop | None = None
         self._releases: PrivateReleases | None = None
         self._settings: dict[str, JSON] = {}
-        self._rate = self._noise_multiplier = math.nan
+        self._noise_multiplier = math.nan
+        self._seen_by = neighbours(policy)
 
     # -- what a model asks for ------------------------------------------------------------------------------------------------------
 
@@ -75,9 +102,15 @@ class PrivateEngine:
         number = columns.shape[1]
         if number == 0:
             return np.zeros(0), np.ones(0)
-        sensitivity = math.sqrt(number)
-        alone = calibrate(self._policy.epsilon, sampling_rate=1.0, steps=1, delta=self._policy.delta)
-        event = Event("gaussian", alone / math.sqrt(STATISTICS_SHARE / 2))
+        known = None if self._keeper is None else self._keeper.answer(number)
+        if known is not None:
+            return known
+        relation, group_size = self._seen_by
+        # A record is one count in each column, √d in all. Replaced, it takes one away and adds another, √(2d): less than the 2√d of two
+        # records that contribute √d in opposite directions, of which an event says twice its bound.
+        bound = math.sqrt(number if relation == "add-or-remove-one" else number / 2)
+        alone = calibrate(self._policy.epsilon, sampling_rate=1.0, steps=1, delta=self._policy.delta, relation=relation, group_size=group_size)
+        event = Event("gaussian", alone / math.sqrt(STATISTICS_SHARE / 2), 1.0, 1, relation, group_size)
         planned = [*self.events, event, event]
         spent = joint_epsilon(planned, self._policy.delta)
         if spent >= self._policy.epsilon:
@@ -89,17 +122,21 @@ class PrivateEngine:
                 bound=self._policy.epsilon,
                 satisfy="Ask for all columns in one call.",
             )
-        self._reserve(planned)
-        note: dict[str, JSON] = {"columns": number, "undetermined": 0}
+        self._set_aside(planned)
+        note: dict[str, JSON] = {"columns": number, "bound": bound, "undetermined": 0}
 
         def release(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-            deviation = event.noise_multiplier * sensitivity
+            deviation = event.noise_multiplier * bound
             self._statistics.append((event, note))
+            if self._keeper is not None:
+                self._keeper.keep_statistics(self._statistics)
             noisy = torch.tensor(counts)
             self._source.add_noise_([noisy], deviation, Purpose.STATISTICS_NOISE, len(self._statistics))
             return noisy.numpy(), deviation
 
         center, scale, note["undetermined"] = statistics.center_and_scale(columns, release)
+        if self._keeper is not None:
+            self._keeper.keep_statistics(self._statistics, (center, scale))
         return center, scale
 
     def vocabulary(self, values: Sequence[str | None]) -> None:
@@ -120,11 +157,16 @@ class PrivateEngine:
             raise PluginError("A model began private training twice; its noise is calibrated for one run.")
         if rows < 1 or batch_size < 1 or epochs < 1:
             raise InvalidInput("Private training needs at least one row, one epoch and a batch size of one.")
-        records = self._policy.records or rows
-        rate = min(1.0, batch_size / records)
+        policy, released = self._policy, [event for event, _ in self._statistics]
+        records = policy.records or rows
         steps_per_epoch = max(1, -(-records // batch_size))
-        released = self.events
-        sigma = calibrate(self._policy.epsilon, sampling_rate=rate, steps=steps_per_epoch * epochs, delta=self._policy.delta, extra=released)
+        rate = min(1.0, batch_size / records) if policy.sampler == "poisson" else 1.0 / steps_per_epoch
+        plan = make_sampler(policy.sampler, self._source, rows=rows, rate=rate, steps_per_epoch=steps_per_epoch)
+        planned = plan.event(steps_per_epoch * epochs, 1.0, *self._seen_by)
+        earlier = None if self._keeper is None else self._keeper.settings
+        sigma = self._choose_noise(planned, released) if earlier is None else float(earlier["noise_multiplier"])
+        settings = {"noise_multiplier": sigma, "sampler": policy.sampler, "sampling_rate": rate, "steps_per_epoch": steps_per_epoch, "epochs": epochs}
+        taken = 0 if self._keeper is None else self._keeper.begin(module, optimizer, settings)
         loop = PrivateLoop(
             module,
             optimizer,
@@ -134,18 +176,57 @@ class PrivateEngine:
             steps_per_epoch=steps_per_epoch,
             epochs=epochs,
             noise_multiplier=sigma,
-            max_grad_norm=self._policy.max_grad_norm,
+            max_grad_norm=policy.max_grad_norm,
             source=self._source,
-            engine=self._policy.engine,
+            engine=policy.engine,
+            sampler=policy.sampler,
+            keeper=self._keeper,
+            taken=taken,
         )
         try:
-            self._reserve([*released, Event("gaussian", sigma, rate, loop.planned)])
+            if sigma:
+                self._set_aside([*released, replace(planned, noise_multiplier=sigma)])
+            if self._keeper is not None:
+                self._keeper.keep(loop)
         except BaseException:
             loop.close()
             raise
-        self._loop, self._rate, self._noise_multiplier = loop, rate, sigma
-        self._settings = {"records": records, "expected_batch_size": rate * records}
+        self._loop, self._noise_multiplier = loop, sigma
+        self._settings = {
+            "sampling_rate": rate if policy.sampler == "poisson" else None,
+            "steps_per_epoch": steps_per_epoch,
+            "records": records,
+            "expected_batch_size": rate * records,
+        }
         return loop
+
+    def _choose_noise(self, planned: Event, released: Sequence[Event]) -> float:
+        """The smallest noise multiplier for `planned` after what was `released`, or the policy's. Raises Refused where that one costs too much."""
+        policy, fixed = self._policy, self._policy.noise_multiplier
+        if fixed == 0:
+            return 0.0
+        cost = 0.0 if fixed is None else joint_epsilon([*released, replace(planned, noise_multiplier=fixed)], policy.delta)
+        if fixed is not None and cost <= policy.epsilon:
+            return fixed
+        sigma = calibrate(
+            policy.epsilon,
+            sampling_rate=planned.sampling_rate,
+            steps=planned.steps,
+            delta=policy.delta,
+            extra=released,
+            relation=planned.relation,
+            group_size=planned.group_size,
+        )
+        if fixed is None:
+            return sigma
+        raise Refused(
+            f"A noise multiplier of {fixed:g} costs epsilon {cost:.4g}, and the policy allows {policy.epsilon:g}.",
+            by="privacy",
+            line="privacy.noise_multiplier",
+            measured=round(cost, 4),
+            bound=policy.epsilon,
+            satisfy=f"A noise multiplier of {math.ceil(sigma * 1000) / 1000:g} would do.",
+        )
 
     def releases(self, plan: Sequence[Release]) -> PrivateReleases:
         """Calibrate the noise of the announced releases, which share what the statistics left of ε.
@@ -159,20 +240,30 @@ class PrivateEngine:
         """
         if self._loop is not None or self._releases is not None:
             raise PluginError("A model began private training twice; its noise is calibrated for one run.")
+        if self._keeper is not None:
+            raise UsageError("This model type trains without steps and has no checkpoints.", hint="Leave out 'checkpoint'.")
         policy, released = self._policy, self.events
         releases = PrivateReleases(
             plan,
             epsilon=policy.epsilon,
             delta=policy.delta,
             before=released,
-            relation="replace-one" if policy.unit == "label" else policy.relation,
-            group_size=policy.unit_records,
+            relation=self._seen_by[0],
+            group_size=self._seen_by[1],
             noise_multiplier=policy.noise_multiplier,
             source=self._source,
         )
-        self._reserve([*released, *releases.planned])
+        self._set_aside([*released, *releases.planned])
         self._releases = releases
         return releases
+
+    def spent(self) -> tuple[float, float]:
+        """About the ε that was spent so far, and the ε that the policy allows."""
+        return epsilon_so_far(self.events, self._planned, self._policy.delta), self._policy.epsilon
+
+    def _set_aside(self, planned: Sequence[Event]) -> None:
+        self._reserve(planned)
+        self._planned = tuple(planned)
 
     # -- what governance asks for ---------------------------------------------------------------------------------------------------
 
@@ -180,8 +271,10 @@ class PrivateEngine:
     def events(self) -> tuple[Event, ...]:
         """What was released so far: what really ran, not what was planned."""
         done = [event for event, _ in self._statistics]
-        if self._loop is not None and self._loop.executed:
-            done.append(Event("gaussian", self._noise_multiplier, self._rate, self._loop.executed))
+        if self._loop is not None and self._loop.executed and self._noise_multiplier:
+            done.append(self._loop.sampler.event(self._loop.executed, self._noise_multiplier, *self._seen_by))
+        if self._loop is None and self._keeper is not None:
+            done += self._keeper.taken_before(self._seen_by)
         if self._releases is not None:
             done += self._releases.executed
         return tuple(done)
@@ -214,15 +307,20 @@ class PrivateEngine:
         """What the evidence says of the run: everything that an outsider needs to compute ε again, and what it rests on."""
         policy, loop, events = self._policy, self._loop, self.events
         declared = policy.records is not None
+        private = not policy.without_noise
         return {
-            "private": True,
-            "epsilon": joint_epsilon(events, policy.delta),
-            "epsilon_rdp": joint_rdp_epsilon(events, policy.delta),
+            "certificate": CERTIFICATE,
+            "private": private,
+            "epsilon": joint_epsilon(events, policy.delta) if private else None,
+            "epsilon_rdp": joint_rdp_epsilon(events, policy.delta) if private else None,
             "epsilon_allowed": policy.epsilon,
             "delta": policy.delta,
             "unit": policy.unit,
-            "relation": policy.relation,
-            "sampling_rate": None if loop is None else self._rate,
+            "unit_records": policy.unit_records,
+            "user": policy.user,
+            "relation": self._seen_by[0],
+            "sampler": None if loop is None else loop.sampler.name,
+            "sampling_rate": None,
             "noise_multiplier": None if loop is None else self._noise_multiplier,
             "max_grad_norm": policy.max_grad_norm,
             "steps_planned": 0 if loop is None else loop.planned,
@@ -232,7 +330,8 @@ class PrivateEngine:
             "statistics": [{**event.to_json(), **note} for event, note in self._statistics],
             "releases": [] if self._releases is None else list(self._releases.notes),
             "events": [event.to_json() for event in events],
-            "sampler": "poisson",
+            "continues": [] if self._keeper is None else list(self._keeper.earlier_calls),
+            "steps_lost": 0 if self._keeper is None else self._keeper.lost,
             "randomness": self._source.description,
             **self._settings,
             "assumed_public": [
@@ -242,7 +341,7 @@ class PrivateEngine:
                 "counts of empty batches and of non-finite examples",
             ],
             "accountant": {
-                "name": "PLD",
+                "name": accountant(events),
                 "library": "dp-accounting",
                 "version": version("dp-accounting"),
                 "discretization": DISCRETIZATION,

@@ -15,6 +15,7 @@ from affidavit_governance.privacy.randomness import Randomness
 from affidavit_governance.privacy.training.checks import BruteForce, check_module, check_optimizer
 from affidavit_governance.privacy.training.gradients import Losses, make_gradients
 from affidavit_governance.privacy.training.optimizer import PrivateStep
+from affidavit_governance.privacy.training.resume import Keeper
 from affidavit_governance.privacy.training.sampling import make_sampler
 
 PART_EXAMPLES = 4096
@@ -53,6 +54,8 @@ class PrivateLoop:
         source: Randomness,
         engine: Literal["native", "opacus"] = "native",
         sampler: Literal["poisson", "shuffle"] = "poisson",
+        keeper: Keeper | None = None,
+        taken: int = 0,
     ) -> None:
         check_module(module)
         names = check_optimizer(module, optimizer)
@@ -60,8 +63,9 @@ class PrivateLoop:
         self.sampler = make_sampler(sampler, source, rows=rows, rate=sampling_rate, steps_per_epoch=steps_per_epoch)
         self._steps_per_epoch = steps_per_epoch
         self.planned = steps_per_epoch * epochs
-        self.drawn = 0
-        self.empty_batches = 0
+        self.drawn = self._skip = taken
+        self._keeper = keeper
+        self.empty_batches, non_finite = (0, 0) if keeper is None else keeper.counts()
         self.buffers_changed: str | None = None
         self._pending: NDArray[np.int64] | None = None
         self._inside = False
@@ -74,7 +78,10 @@ class PrivateLoop:
             max_grad_norm=max_grad_norm,
             expected_batch_size=expected_batch_size,
             source=source,
+            taken=taken,
+            count=None if keeper is None else keeper.count,
         )
+        self._step.non_finite = non_finite
         names = {parameter: names[parameter] for parameter in self._step.parameters}
         self._brute_force = BruteForce(names)
         self._gradients = make_gradients(engine, module, names)
@@ -92,7 +99,7 @@ class PrivateLoop:
         return self._step.non_finite
 
     def epoch(self) -> Iterator[NDArray[np.int64]]:
-        """One epoch's batches; some may be empty, and each must be passed to `step`.
+        """One epoch's batches; some may be empty, and each must be passed to `step`. Those that an earlier process of the run took are left out.
 
         Raises
         ------
@@ -102,11 +109,19 @@ class PrivateLoop:
         for _ in range(self._steps_per_epoch):
             if self._pending is not None:
                 raise PluginError("The training loop passed over a batch: in private training every batch is a step, also an empty one.")
+            if self._skip:
+                self._skip -= 1
+                continue
+            if self._keeper is not None:
+                # Here and not in `step`, after which the training loop may still do something to the weights.
+                self._keeper.between(self)
             if self.drawn >= self.planned:
                 raise PluginError(f"The training loop asked for more than the {self.planned} batches that the noise was calibrated for.")
             self.drawn += 1
             self._pending = self.sampler.draw(self.drawn)
             yield self._pending
+        if self._keeper is not None and self._pending is None and self.drawn == self.planned:
+            self._keeper.keep(self)
 
     def step(self, indices: NDArray[np.int64], losses: Losses) -> float:
         """Take one private step.

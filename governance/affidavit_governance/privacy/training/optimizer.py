@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class PrivateStep:
     non_finite
         Examples whose gradient was NaN or infinite; they count as zero.
     released
-        Noisy sums that were made: the steps to account for.
+        Noisy sums that were made: the steps to account for; from `taken` on, which earlier processes of the run made. `count` hears of each.
     """
 
     def __init__(
@@ -33,12 +33,14 @@ class PrivateStep:
         max_grad_norm: float,
         expected_batch_size: float,
         source: Randomness,
+        taken: int = 0,
+        count: Callable[[int], None] | None = None,
     ) -> None:
         self._optimizer, self._parameters, self._source = optimizer, list(parameters), source
         self._deviation = noise_multiplier * max_grad_norm
         self._max_grad_norm, self._expected_batch_size = max_grad_norm, expected_batch_size
         self.non_finite = 0
-        self.released = 0
+        self.released, self._count = taken, count
         self._flat = _flat_sums(self._parameters)
         self._sums = [view for flat, group in self._flat for view in _views(flat, group)]
         self._order = [parameter for _, group in self._flat for parameter in group]
@@ -75,6 +77,8 @@ class PrivateStep:
         """Add the step's noise to the sums, divide, and let the optimizer step."""
         # Counted before the noise exists: whatever fails from here on, the step is paid for.
         self.released += 1
+        if self._count is not None:
+            self._count(self.released)
         flats = [flat for flat, _ in self._flat]
         if self._deviation:
             self._source.add_noise_(flats, self._deviation, Purpose.GRADIENT_NOISE, self.released)
@@ -91,8 +95,7 @@ def _flat_sums(parameters: list[nn.Parameter]) -> list[tuple[Tensor, list[nn.Par
     for parameter in parameters:
         groups.setdefault((torch.promote_types(parameter.dtype, torch.float32), parameter.device), []).append(parameter)
     return [
-        (torch.zeros(sum(parameter.numel() for parameter in group), dtype=dtype, device=device), group)
-        for (dtype, device), group in groups.items()
+        (torch.zeros(sum(parameter.numel() for parameter in group), dtype=dtype, device=device), group) for (dtype, device), group in groups.items()
     ]
 
 

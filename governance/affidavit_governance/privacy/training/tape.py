@@ -274,7 +274,7 @@ class Tape:
                 )
         edges = self._edges
         with self._replaying(losses.device):
-            found = torch.autograd.grad(losses, edges, torch.ones_like(losses), allow_unused=True) if edges else ()  # type: ignore[arg-type]  # Sequence
+            found = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
         held = [x for x, _, _ in self._inputs] + [gradient for gradient in found if gradient is not None]
         self.coarse = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in held)
         self.bytes = sum(tensor.nbytes for tensor in held)

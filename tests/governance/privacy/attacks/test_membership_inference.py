@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Capabilities, Model, Predictions, Signature, Task
 from affidavit.interfaces.training import Training
 from affidavit.policy import PrivacyPolicy
+from affidavit.workspace import Workspace
 from affidavit_governance.privacy.attacks import assess, attack_membership, largest_true_positive_rate, lira, rmia, same_type
 from affidavit_governance.privacy.training.engine import PrivateEngine
 
@@ -144,11 +147,11 @@ def test_reference_models_leave_each_row_out_of_half_of_them_and_keep_the_roots(
     counts = np.zeros(600)
     both = np.concatenate([MEMBERS.to_numpy("x"), OTHERS.to_numpy("x")])
 
-    def train(data: Dataset, seed: int) -> Model:
+    def train(data: Dataset, seed: int) -> Callable[[Dataset], Predictions]:
         counts[np.isin(both, data.to_numpy("x"))] += 1
         assert len(data) == 300 and data.roots == MEMBERS.roots | OTHERS.roots
         seeds.append(seed)
-        return Lookup().fit(data)
+        return Lookup().fit(data).predict
 
     seeds: list[int] = []
     attack_membership(Lookup().fit(MEMBERS).predict, MEMBERS, OTHERS, train=train, references=6, seed=3)
@@ -161,8 +164,23 @@ def test_a_reference_that_never_saw_a_class_gives_it_no_probability() -> None:
         def predict(self, data: Dataset) -> Predictions:
             return Predictions(np.full(len(data), "no"), ("no",), np.ones((len(data), 1)))
 
-    report = attack_membership(Lookup().fit(MEMBERS).predict, MEMBERS, OTHERS, train=lambda data, seed: OneClass().fit(data), references=2)
+    report = attack_membership(Lookup().fit(MEMBERS).predict, MEMBERS, OTHERS, train=lambda data, seed: OneClass().fit(data).predict, references=2)
     assert np.isfinite(report.auc.value)
+
+
+def test_a_governed_model_is_attacked_through_its_workspace_which_records_the_references_too(tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    lines = [f"{a},{b},{c},{y}" for (a, b, c), y in zip(generator.normal(size=(240, 3)), generator.choice(["yes", "no"], 240), strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,b,c,y", *lines]))
+    with Workspace(tmp_path / "ws") as workspace:
+        train, test = workspace.load(tmp_path / "rows.csv", target="y").split(test=0.5, seed=1)
+        model = workspace.train("tabular.tree", train)
+
+        def governed(data: Dataset, seed: int) -> Callable[[Dataset], Predictions]:
+            return partial(workspace.predict, workspace.train("tabular.tree", data, seed=seed))
+
+        report = attack_membership(partial(workspace.predict, model), train, test, train=governed, references=2)
+    assert report.auc.low is not None and report.auc.low > 0.6  # a tree learns random labels by heart
 
 
 # -- the numbers -----------------------------------------------------------------------------------------------------------------------------

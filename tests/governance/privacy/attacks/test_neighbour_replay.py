@@ -14,6 +14,8 @@ from affidavit.interfaces.model import Capabilities, Model, Predictions, Signatu
 from affidavit.interfaces.training import Training
 from affidavit.policy import PrivacyPolicy
 from affidavit_governance.privacy.attacks import neighbour_replay
+from affidavit_governance.privacy.mechanisms import convex
+from affidavit_governance.privacy.randomness import Randomness
 
 
 class Linear(Model):
@@ -127,24 +129,16 @@ def test_a_model_that_mixes_its_rows_is_found_by_the_engine_or_by_the_replay() -
     assert neighbour_replay(lambda: Linear("mixes"), data(), 7).faults
 
 
-def test_a_record_that_no_step_drew_is_not_taken_for_a_pass() -> None:
-    class Short(Linear):
-        def fit(self, data: Dataset, training: Training | None = None) -> Linear:
-            assert training is not None and training.engine is not None
-            self.layer, self.center, self.scale, self.mean = torch.nn.Linear(3, 2), np.zeros(3), np.ones(3), 0.0
-            torch.nn.init.zeros_(self.layer.weight)
-            torch.nn.init.zeros_(self.layer.bias)
-            optimizer = torch.optim.SGD(self.layer.parameters(), lr=0.1)
-            loop = training.engine.begin(self.layer, optimizer, rows=len(data), batch_size=len(data) - 1, epochs=1, seed=0)
-            for indices in loop.epoch():
-                loop.step(indices, lambda rows: self.layer(torch.zeros(len(rows), 3)).sum(1))
-            loop.close()
-            self.signature = Signature(data.features().schema, Task.BINARY, "y", ("0", "1"))
-            return self
+def test_a_record_that_no_step_drew_is_not_taken_for_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = Randomness.sample
 
-    reports = [neighbour_replay(Short, data(rows), 7) for rows in (9, 10, 11, 12, 13, 14)]
-    for report in reports:
-        assert (report.drawn == 0) == any("nothing was tested" in fault for fault in report.faults)
+    def others_only(self: Randomness, step: int, rows: int, rate: float) -> np.ndarray:
+        drawn = sample(self, step, rows, rate)
+        return drawn[drawn < 60]
+
+    monkeypatch.setattr(Randomness, "sample", others_only)
+    report = neighbour_replay(Linear, data(), 7)
+    assert report.drawn == 0 and any("nothing was tested" in fault for fault in report.faults)
 
 
 def test_the_report_is_a_record() -> None:
@@ -161,3 +155,68 @@ def test_what_cannot_be_replayed_is_refused() -> None:
         neighbour_replay(Linear, data(), 7, policy=PrivacyPolicy(sampler="shuffle"))
     with pytest.raises(UsageError, match="random numbers"):
         neighbour_replay(lambda: Linear("random"), data(), 7)
+
+
+# -- models that learn from private sums and minimisers --------------------------------------------------------------------------------------
+
+
+class Means(Model):
+    """Knows the private mean of each class, and the doors that the tests open in it."""
+
+    type = "test.means"
+    capabilities = Capabilities(private_training=True, probabilities=True)
+
+    def __init__(self, door: str = "") -> None:
+        super().__init__()
+        self.door = door
+
+    def fit(self, data: Dataset, training: Training | None = None) -> Means:
+        assert training is not None and training.engine is not None
+        rows, labels = Linear.columns(data), data.to_numpy("y")
+        times = 2 + len(data) % 2 if self.door == "releases by rows" else 2
+        releases = training.engine.releases([("sums", 2.0), *([("minimise", 1.0)] * (times - 1))])
+        if self.door == "own statistics":
+            rows = rows - rows.mean(0)
+        sums, _ = releases.sums(rows, bound=len(data) / 30 if self.door == "own bound" else 2.0, groups=labels.astype(np.int64), number=2)
+        for _ in range(times - 1):
+            theta = releases.minimise(rows, labels, loss="logistic", bound=2.0)
+        self.means = sums[1] - sums[0] + theta
+        self.kept = float(rows.mean()) if self.door == "keeps a mean" else 0.0
+        self.signature = Signature(data.features().schema, Task.BINARY, "y", ("0", "1"))
+        return self
+
+    def predict(self, data: Dataset) -> Predictions:
+        yes = 1 / (1 + np.exp(-Linear.columns(data) @ self.means / 100 - self.kept))
+        return Predictions(np.where(yes > 0.5, "1", "0"), ("0", "1"), np.column_stack([1 - yes, yes]))
+
+    def save(self, files: object) -> None: ...
+
+    @classmethod
+    def load(cls, files: object) -> Means:
+        return cls()
+
+
+def test_an_honest_model_of_private_releases_passes_and_a_clipped_record_moves_a_sum_by_its_bound() -> None:
+    report = neighbour_replay(Means, data(), 7)
+    assert report.faults == ()
+    assert report.steps == report.drawn == 2
+    assert report.largest == pytest.approx(report.bound)
+
+
+@pytest.mark.parametrize(
+    ("door", "found"),
+    [
+        ("own statistics", "the rows of other rows depend on the record"),
+        ("own bound", "its settings depend on the record"),
+        ("releases by rows", "number of releases depends on the record"),
+        ("keeps a mean", "keep more of their rows"),
+    ],
+)
+def test_a_record_that_gets_past_the_releases_is_found(door: str, found: str) -> None:
+    report = neighbour_replay(lambda: Means(door), data(), 7)
+    assert any(found in fault for fault in report.faults), report.faults
+
+
+def test_sums_that_are_not_clipped_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convex, "clipped", lambda rows, bound: rows)
+    assert any("times their bound" in fault for fault in neighbour_replay(Means, data(), 7).faults)

@@ -41,11 +41,11 @@ def test_noise_of_another_size_is_found(factor: float) -> None:
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda steps: steps[:3] + [np.zeros(4096)] + steps[4:], "Step 4: the noise is 0 times"),
-        (lambda steps: steps[:3] + [None] + steps[4:], "Step 4: nothing was released"),
-        (lambda steps: steps[:3] + [np.sqrt(3) * np.random.default_rng(2).uniform(-1, 1, 4096)] + steps[4:], "Step 4: the noise is not Gaussian"),
-        (lambda steps: steps[:3] + [steps[1]] + steps[4:], "Steps 2 and 4: their noise is correlated"),
-        (lambda steps: steps[:3] + [-steps[1]] + steps[4:], "Steps 2 and 4: their noise is correlated"),
+        (lambda steps: [*steps[:3], np.zeros(4096), *steps[4:]], "Step 4: the noise is 0 times"),
+        (lambda steps: [*steps[:3], None, *steps[4:]], "Step 4: nothing was released"),
+        (lambda steps: [*steps[:3], np.sqrt(3) * np.random.default_rng(2).uniform(-1, 1, 4096), *steps[4:]], "Step 4: the noise is not Gaussian"),
+        (lambda steps: [*steps[:3], steps[1], *steps[4:]], "Steps 2 and 4: their noise is correlated"),
+        (lambda steps: [*steps[:3], -steps[1], *steps[4:]], "Steps 2 and 4: their noise is correlated"),
     ],
 )
 def test_each_kind_of_wrong_noise_is_named_by_its_step(change: Callable[[list[np.ndarray]], list[np.ndarray | None]], found: str) -> None:

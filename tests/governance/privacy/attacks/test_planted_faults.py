@@ -8,6 +8,7 @@
 | a divisor taken from N, the private row count | neighbour replay |
 | a sampling rate taken from N | neighbour replay |
 | clipping at three times the bound | neighbour replay; one-run audit |
+| a model that mixes its rows, past an engine without its own check | neighbour replay |
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from affidavit.interfaces.training import Training
 from affidavit.policy import PrivacyPolicy
 from affidavit_governance.privacy.attacks import audit_engine, check_noise, neighbour_replay
 from affidavit_governance.privacy.randomness import Purpose, Randomness
+from affidavit_governance.privacy.training.checks import BruteForce
 from affidavit_governance.privacy.training.engine import PrivateEngine
 from affidavit_governance.privacy.training.loop import PrivateLoop
 
@@ -37,6 +39,7 @@ class Plain(Model):
 
     type = "test.plain"
     capabilities = Capabilities(private_training=True)
+    mixing = 0.0
 
     def fit(self, data: Dataset, training: Training | None = None) -> Plain:
         assert training is not None and training.engine is not None
@@ -45,10 +48,15 @@ class Plain(Model):
         torch.nn.init.zeros_(self.layer.weight)
         torch.nn.init.zeros_(self.layer.bias)
         optimizer = torch.optim.SGD(self.layer.parameters(), lr=0.1)
+
+        def losses(rows: np.ndarray) -> torch.Tensor:
+            chosen = inputs[torch.from_numpy(rows)]
+            return torch.nn.functional.softplus(-self.layer(chosen - self.mixing * chosen.mean(0)).squeeze(1))
+
         loop = training.engine.begin(self.layer, optimizer, rows=len(data), batch_size=10, epochs=3, seed=0)
         for _ in range(3):
             for indices in loop.epoch():
-                loop.step(indices, lambda rows: torch.nn.functional.softplus(-self.layer(inputs[torch.from_numpy(rows)]).squeeze(1)))
+                loop.step(indices, losses)
         loop.close()
         self.signature = Signature(data.features().schema, Task.REGRESSION, "y")
         return self
@@ -155,3 +163,13 @@ def test_clipping_at_three_times_the_bound_is_found_by_the_replay_and_by_the_aud
     faults = neighbour_replay(Plain, data(), 3).faults
     assert any("more than the clipping bound C" in fault for fault in faults)
     assert audit_engine(POLICY, canaries=3000).refuted
+
+
+def test_a_model_that_mixes_its_rows_a_little_is_refused_by_the_engine_and_found_by_the_replay_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mixing(Plain):
+        mixing = 0.02
+
+    assert any("could not be clipped rightly" in fault for fault in neighbour_replay(Mixing, data(), 3).faults)
+    monkeypatch.setattr(BruteForce, "check", lambda *_: None)
+    assert neighbour_replay(Plain, data(), 3).faults == ()
+    assert any("other than its own clipped gradient" in fault for fault in neighbour_replay(Mixing, data(), 3).faults)

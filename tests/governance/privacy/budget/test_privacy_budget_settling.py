@@ -131,7 +131,17 @@ def test_settlement_and_evidence_stand_or_fall_together(workspace: Workspace, mo
 
 @pytest.mark.parametrize("flaw", [{"reason": ""}, {"by": None}, {"action": "forgiven"}, {"roots": []}, {"stands": [RAN.to_json()]}])
 def test_evidence_without_reason_or_person_is_not_signed(workspace: Workspace, flaw: dict[str, Any]) -> None:
-    said = {"call": OLD, "action": "nothing-ran", "reason": "x", "by": "dora", "roots": [ROOT], "delta": DELTA, "reserved": [], "stands": [], "epsilon": 0.0}
+    said = {
+        "call": OLD,
+        "action": "nothing-ran",
+        "reason": "x",
+        "by": "dora",
+        "roots": [ROOT],
+        "delta": DELTA,
+        "reserved": [],
+        "stands": [],
+        "epsilon": 0.0,
+    }
     with pytest.raises(PluginError, match="does not fit its schema"):
         workspace.ledger.append("budget", subject={"dataset": ROOT}, predicate={**said, **flaw})
 
@@ -258,8 +268,26 @@ def test_what_a_killed_process_had_reserved_counts(store_location: str) -> None:
 VERSION_1 = """CREATE TABLE privacy_spending ("call" TEXT NOT NULL, root TEXT NOT NULL, state TEXT NOT NULL, epsilon_micro BIGINT NOT NULL,
 delta TEXT NOT NULL, limit_micro BIGINT NOT NULL, events TEXT NOT NULL, changed TEXT NOT NULL, PRIMARY KEY ("call", root))"""
 ROWS = [
-    ("one", ROOT, "committed", 926342, "1e-05", 8000000, '[{"type": "gaussian", "noise_multiplier": 4.0, "sampling_rate": 1.0, "steps": 1}]', "2026-01-01T00:00:00+00:00"),
-    ("two", ROOT, "reserved", 926342, "1e-05", 8000000, '[{"type": "gaussian", "noise_multiplier": 4.0, "sampling_rate": 1.0, "steps": 1}]', "2026-01-02T00:00:00+00:00"),
+    (
+        "one",
+        ROOT,
+        "committed",
+        926342,
+        "1e-05",
+        8000000,
+        '[{"type": "gaussian", "noise_multiplier": 4.0, "sampling_rate": 1.0, "steps": 1}]',
+        "2026-01-01T00:00:00+00:00",
+    ),
+    (
+        "two",
+        ROOT,
+        "reserved",
+        926342,
+        "1e-05",
+        8000000,
+        '[{"type": "gaussian", "noise_multiplier": 4.0, "sampling_rate": 1.0, "steps": 1}]',
+        "2026-01-02T00:00:00+00:00",
+    ),
 ]
 
 

@@ -179,7 +179,9 @@ def test_an_attention_cell_gives_what_torchs_layer_gives(options, batch_first):
         cases += [((query, memory, memory + 1), padding, mask)]
     for inputs, key_padding, attn_mask in cases:
         many = attn_mask.double().repeat(EXAMPLES * HEADS, 1, 1) * torch.arange(1.0, EXAMPLES * HEADS + 1)[:, None, None]
-        for kpm, am, weights, average in itertools.product([None, key_padding], [None, attn_mask, attn_mask > 0.8, many], [True, False], [True, False]):
+        for kpm, am, weights, average in itertools.product(
+            [None, key_padding], [None, attn_mask, attn_mask > 0.8, many], [True, False], [True, False]
+        ):
             if kpm is not None and am is not None and am.dtype != torch.bool:
                 kpm = torch.zeros(kpm.shape).double().masked_fill(kpm, -torch.inf)
             settings = {"key_padding_mask": kpm, "attn_mask": am, "need_weights": weights, "average_attn_weights": average}

@@ -10,62 +10,14 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from affidavit.errors import Refused
 from affidavit_governance.privacy.randomness import Randomness
-from affidavit_governance.privacy.training.layers import Attached, units
+from affidavit_governance.privacy.training import checks
 from affidavit_governance.privacy.training.loop import PrivateLoop
-from affidavit_governance.privacy.training.tape import Tape
 
 EXAMPLES, STEPS, FEATURES = 4, 5, 6
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
-
-
-def filled(module, seed=1):
-    """The module in double precision with parameters from a seed, also biases, which some layers start at zero."""
-    generator = seeded(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return module.double().train()
-
-
-def close(one, other):
-    torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
-
-
-def check(module, losses, examples=EXAMPLES):
-    """Compare what the tape finds for ``losses(indices)`` with one backward pass for each example; gives the gradients, one dict an example."""
-    trained = {parameter: name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    rows = torch.arange(examples)
-    plain = losses(rows)
-    expected = []
-    for row in rows:
-        found = torch.autograd.grad(losses(row[None]).sum(), list(trained), allow_unused=True)
-        expected.append({name: torch.zeros_like(p) if g is None else g for (p, name), g in zip(trained.items(), found, strict=True)})
-    tape = Tape(trained)
-    attached = Attached(units(module, trained), tape)
-    try:
-        with tape.recording(examples):
-            values = losses(rows)
-        close(values, plain)
-        tape.backward(values)
-        norms = tape.squared_norms()
-        factors = torch.linspace(0.5, 2.0, examples, dtype=torch.float64)
-        sums = [torch.zeros_like(parameter) for parameter in trained]
-        tape.add_sums(factors, sums)
-    finally:
-        attached.remove()
-    close(norms, torch.stack([sum(g.square().sum() for g in each.values()) for each in expected]))
-    for total, name in zip(sums, trained.values(), strict=True):
-        close(total, sum(factor * each[name] for factor, each in zip(factors, expected, strict=True)))
-    assert not any("forward" in vars(layer) for layer in module.modules())
-    assert all(parameter.grad is None for parameter in trained)
-    return expected
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Reader(nn.Module):
@@ -104,24 +56,24 @@ RECURRENT = {
 
 @pytest.mark.parametrize("kind", RECURRENT)
 @pytest.mark.parametrize("packed", [False, True])
-def test_gradients_of_recurrent_layers_are_those_of_brute_force(kind, packed):
+def test_gradients_of_recurrent_layers_are_those_of_brute_force(kind, packed, check, filled):
     module = filled(Reader(RECURRENT[kind], packed))
-    ids = torch.randint(20, (EXAMPLES, STEPS), generator=seeded())
+    ids = torch.randint(20, (EXAMPLES, STEPS), generator=torch.Generator().manual_seed(0))
     lengths, labels = torch.tensor([5, 2, 4, 1]), torch.tensor([0, 1, 2, 1])
     check(module, lambda rows: functional.cross_entropy(module(ids[rows], lengths[rows]), labels[rows], reduction="none"))
 
 
-def test_a_recurrent_layer_with_some_frozen_weights_trains_the_others():
+def test_a_recurrent_layer_with_some_frozen_weights_trains_the_others(check, filled):
     module = filled(Reader(nn.LSTM(FEATURES, 7, batch_first=True)))
     module.layer.weight_hh_l0.requires_grad_(False)
     module.table.requires_grad_(False)
-    ids = torch.randint(20, (EXAMPLES, STEPS), generator=seeded())
+    ids = torch.randint(20, (EXAMPLES, STEPS), generator=torch.Generator().manual_seed(0))
     found = check(module, lambda rows: module(ids[rows], None).square().sum(1))
     assert "layer.weight_hh_l0" not in found[0]
     assert bool(found[0]["layer.weight_ih_l0"].any())
 
 
-def test_a_state_that_is_computed_from_other_parameters_carries_gradients():
+def test_a_state_that_is_computed_from_other_parameters_carries_gradients(check, filled):
     class Decoder(nn.Module):
         def __init__(self):
             super().__init__()
@@ -151,10 +103,12 @@ class Attends(nn.Module):
 
 @pytest.mark.parametrize("sources", [1, 2, 3])
 @pytest.mark.parametrize(
-    "options", [{"batch_first": True}, {"bias": False}, {"add_bias_kv": True, "batch_first": True}, {"add_bias_kv": True, "add_zero_attn": True}], ids=str
+    "options",
+    [{"batch_first": True}, {"bias": False}, {"add_bias_kv": True, "batch_first": True}, {"add_bias_kv": True, "add_zero_attn": True}],
+    ids=str,
 )
 @pytest.mark.parametrize("need_weights", [True, False])
-def test_gradients_of_attention_are_those_of_brute_force(sources, options, need_weights):
+def test_gradients_of_attention_are_those_of_brute_force(sources, options, need_weights, check, filled):
     module = filled(Attends(**options))
     inputs = [randn(EXAMPLES, STEPS if i == 0 else STEPS + 2, 8, seed=i) for i in range(sources)]
     padding = torch.zeros(EXAMPLES, inputs[min(sources, 2) - 1].shape[1], dtype=torch.bool)
@@ -167,58 +121,53 @@ def test_gradients_of_attention_are_those_of_brute_force(sources, options, need_
     check(module, losses)
 
 
-def test_gradients_of_attention_with_separate_projections_are_those_of_brute_force():
+def test_gradients_of_attention_with_separate_projections_are_those_of_brute_force(check, filled):
     module = filled(Attends(kdim=5, vdim=3, batch_first=True))
     inputs = [randn(EXAMPLES, STEPS, 8), randn(EXAMPLES, 7, 5), randn(EXAMPLES, 7, 3)]
     check(module, lambda rows: module(*(x[rows] for x in inputs)).sin().sum((1, 2)))
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
-def test_gradients_of_a_transformer_with_encoder_and_decoder_are_those_of_brute_force(norm_first):
+def test_gradients_of_a_transformer_with_encoder_and_decoder_are_those_of_brute_force(norm_first, check, filled):
     module = filled(nn.Transformer(8, 2, 2, 1, 12, dropout=0.0, batch_first=True, norm_first=norm_first))
     x, y = randn(EXAMPLES, STEPS, 8), randn(EXAMPLES, 3, 8, seed=2)
     mask = nn.Transformer.generate_square_subsequent_mask(3).double()
     check(module, lambda rows: module(x[rows], y[rows], tgt_mask=mask, tgt_is_causal=True).sin().sum((1, 2)))
 
 
-def test_an_encoder_whose_batch_stands_second_is_refused():
-    module, x = filled(nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0)), randn(EXAMPLES, STEPS, 8)
-    with pytest.raises(Refused, match="first dimension is not the batch"):
-        check(module, lambda rows: module(x[rows].transpose(0, 1)).sin().sum((0, 2)))
-
-
-def mixed_up(indices, steps=EXAMPLES):
-    """Inputs whose number of steps is the number of examples that come first: a batch that stands second looks like one that stands first."""
-    return randn(400, steps, FEATURES)[indices]
-
-
 class StepsInFront(nn.Module):
-    """A mistake that shapes do not show where there are as many steps as examples."""
+    """A layer that works on steps × examples: the losses are right, and what each example did stands in the wrong dimension."""
 
     def __init__(self):
         super().__init__()
-        self.layer, self.head = nn.GRU(FEATURES, 7, batch_first=True), nn.Linear(7, 1)
+        self.layer = nn.Linear(FEATURES, 7)
 
     def forward(self, x):
-        return self.head(self.layer(x.transpose(0, 1))[0].transpose(0, 1)).sum((1, 2))
+        return self.layer(x.transpose(0, 1)).sin().sum((0, 2))
 
 
 def private_loop(module, **options):
     settings = {"rows": 400, "sampling_rate": 0.25, "expected_batch_size": 100.0, "steps_per_epoch": 4, "epochs": 10}
     optimizer = torch.optim.Adam([parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.02)
-    return PrivateLoop(module, optimizer, **settings | {"noise_multiplier": 0.8, "max_grad_norm": 1.0, "source": Randomness()} | options)
+    return PrivateLoop(module, optimizer, **settings | {"noise_multiplier": 0.6, "max_grad_norm": 1.0, "source": Randomness(bytes(32))} | options)
 
 
-@pytest.mark.parametrize("steps", [EXAMPLES, 100])
-def test_steps_that_pass_for_examples_are_refused(steps):
-    module = filled(StepsInFront())
-    x = randn(400, steps, FEATURES)
+@pytest.mark.parametrize("steps", [checks.EXAMPLES, 100, 400])
+def test_steps_that_stand_where_examples_should_are_refused_also_where_there_are_as_many(steps, filled):
+    module, x = filled(StepsInFront()), randn(400, steps, FEATURES)
     loop = private_loop(module, sampling_rate=1.0)
     for batch in loop.epoch():
-        with pytest.raises(Refused):
-            loop.step(batch[:steps] if False else batch, lambda rows: module(x[torch.from_numpy(rows)]))
+        with pytest.raises(Refused, match="first dimension"):
+            loop.step(batch, lambda rows: module(x[rows]))
         break
     loop.close()
+
+
+@pytest.mark.parametrize("layer", [nn.TransformerEncoderLayer(8, 2, 12), nn.TransformerDecoderLayer(8, 2, 12)])
+def test_a_transformer_layer_whose_batch_stands_second_is_refused_with_the_fix(layer):
+    with pytest.raises(Refused, match="batch_first=True"):
+        private_loop(nn.Sequential(layer, nn.Linear(8, 1)))
+    private_loop(nn.Sequential(layer.requires_grad_(False), nn.Linear(8, 1))).close()
 
 
 class Reads(nn.Module):
@@ -239,7 +188,7 @@ def test_a_classifier_of_sequences_trains_privately(make):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(3)
         module = make().train()
-        ids = torch.randint(20, (400, STEPS), generator=seeded())
+        ids = torch.randint(20, (400, STEPS), generator=torch.Generator().manual_seed(0))
         labels = (ids[:, -1] // 7).long()  # the last token tells the class
         before = {name: type(layer) for name, layer in module.named_modules()}
         loop = private_loop(module)
@@ -251,4 +200,4 @@ def test_a_classifier_of_sequences_trains_privately(make):
     assert {name: type(layer) for name, layer in module.named_modules()} == before
     assert not any("forward" in vars(layer) for layer in module.modules())
     with torch.no_grad():
-        assert float((module.eval()(ids, None).argmax(1) == labels).float().mean()) > 0.8
+        assert float((module.eval()(ids, None).argmax(1) == labels).float().mean()) > 0.7

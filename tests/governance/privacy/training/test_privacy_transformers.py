@@ -10,7 +10,6 @@ from torch.nn import functional
 from affidavit.errors import Refused
 from affidavit_governance.privacy.training.layers import Attached, units
 from affidavit_governance.privacy.training.tape import Tape
-from tests.governance.privacy.training.test_privacy_sequences import check, filled, seeded
 
 transformers = pytest.importorskip("transformers")
 
@@ -33,7 +32,7 @@ class Classifier(nn.Module):
 
 
 def batch():
-    ids = torch.randint(1, 40, (EXAMPLES, TOKENS), generator=seeded())
+    ids = torch.randint(1, 40, (EXAMPLES, TOKENS), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     ids[1, 5:], mask[1, 5:] = 0, 0  # padding: token 0, whose row of the table gets no gradient
     ids[2, 1:4] = 7  # a token that is there several times
@@ -46,7 +45,7 @@ def losses_of(module):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_gradients_of_a_whole_encoder_are_those_of_brute_force(attention):
+def test_gradients_of_a_whole_encoder_are_those_of_brute_force(attention, check, filled):
     module = filled(Classifier(transformers.BertModel(tiny(attention), add_pooling_layer=False)))
     found = check(module, losses_of(module))
     # Positions and token types are looked up once for all examples, which each still have a gradient of their own.
@@ -56,13 +55,13 @@ def test_gradients_of_a_whole_encoder_are_those_of_brute_force(attention):
     assert not bool(found[1]["encoder.embeddings.word_embeddings.weight"][0].any())
 
 
-def test_a_part_of_one_example_needs_no_repeating():
+def test_a_part_of_one_example_needs_no_repeating(check, filled):
     module = filled(Classifier(transformers.BertModel(tiny(), add_pooling_layer=False)))
     ids, mask, _ = batch()
     check(module, lambda rows: module(ids[rows], mask[rows]).sin().sum(1), examples=1)
 
 
-def test_gradients_of_adapters_are_those_of_brute_force():
+def test_gradients_of_adapters_are_those_of_brute_force(check, filled):
     peft = pytest.importorskip("peft")
     encoder = transformers.BertModel(tiny(), add_pooling_layer=False)
     peft.inject_adapter_in_model(peft.LoraConfig(r=2, lora_alpha=4, target_modules="all-linear"), encoder)
@@ -74,7 +73,7 @@ def test_gradients_of_adapters_are_those_of_brute_force():
     assert all(bool(gradient.any()) for gradient in found[0].values())
 
 
-def test_gradients_of_adapters_on_a_table_are_those_of_brute_force():
+def test_gradients_of_adapters_on_a_table_are_those_of_brute_force(check, filled):
     peft = pytest.importorskip("peft")
     encoder = peft.get_peft_model(
         transformers.BertModel(tiny(), add_pooling_layer=False), peft.LoraConfig(r=2, target_modules=["query", "word_embeddings"])
@@ -86,7 +85,7 @@ def test_gradients_of_adapters_on_a_table_are_those_of_brute_force():
     assert any("lora_embedding_A" in name for name in found[0])
 
 
-def test_gradients_of_weights_tied_between_table_and_output_are_those_of_brute_force():
+def test_gradients_of_weights_tied_between_table_and_output_are_those_of_brute_force(check, filled):
     model = filled(transformers.BertForMaskedLM(tiny(tie_word_embeddings=True)))
     assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
     ids, mask, _ = batch()
@@ -98,14 +97,14 @@ def test_gradients_of_weights_tied_between_table_and_output_are_those_of_brute_f
     check(model, losses)
 
 
-def checkpointed(reentrant):
+def checkpointed(reentrant, filled):
     encoder = transformers.BertModel(tiny(), add_pooling_layer=False)
     encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     return filled(Classifier(encoder))
 
 
-def test_gradients_of_a_checkpointed_encoder_are_those_of_brute_force():
-    module = checkpointed(reentrant=False)
+def test_gradients_of_a_checkpointed_encoder_are_those_of_brute_force(check, filled):
+    module = checkpointed(False, filled)
     layer, calls = module.encoder.encoder.layer[0].output.dense, []
     layer.register_forward_hook(lambda *_: calls.append(1))
     check(module, losses_of(module))
@@ -113,8 +112,8 @@ def test_gradients_of_a_checkpointed_encoder_are_those_of_brute_force():
     assert len(calls) == 1 + 2 * EXAMPLES + 2
 
 
-def test_the_checkpointing_that_hides_parameters_is_refused_with_the_fix():
-    module = checkpointed(reentrant=True)
+def test_the_checkpointing_that_hides_parameters_is_refused_with_the_fix(filled):
+    module = checkpointed(True, filled)
     trained = {parameter: name for name, parameter in module.named_parameters()}
     tape = Tape(trained)
     attached = Attached(units(module, trained), tape)
@@ -126,12 +125,21 @@ def test_the_checkpointing_that_hides_parameters_is_refused_with_the_fix():
 
 
 @pytest.mark.parametrize("name", ["Roberta", "DistilBert", "Electra", "ModernBert", "GPT2"])
-def test_gradients_of_other_architectures_are_those_of_brute_force(name):
+def test_gradients_of_other_architectures_are_those_of_brute_force(name, check, filled):
     sizes = {"vocab_size": 40, "pad_token_id": 0, "max_position_embeddings": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16}
     if name == "DistilBert":
         sizes = {"vocab_size": 40, "pad_token_id": 0, "max_position_embeddings": 12, "n_layers": 1, "n_heads": 2, "dim": 16, "hidden_dim": 24, "dropout": 0.0, "attention_dropout": 0.0}  # fmt: skip
     elif name == "GPT2":
-        sizes = {"vocab_size": 40, "n_positions": 12, "n_layer": 1, "n_head": 2, "n_embd": 16, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        sizes = {
+            "vocab_size": 40,
+            "n_positions": 12,
+            "n_layer": 1,
+            "n_head": 2,
+            "n_embd": 16,
+            "resid_pdrop": 0.0,
+            "embd_pdrop": 0.0,
+            "attn_pdrop": 0.0,
+        }
     else:
         sizes |= {"intermediate_size": 24}
         sizes |= {} if name == "ModernBert" else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -142,3 +150,11 @@ def test_gradients_of_other_architectures_are_those_of_brute_force(name):
             layer.requires_grad_(False)
     module = filled(Classifier(encoder))
     check(module, losses_of(module))
+
+
+def test_a_table_looked_up_by_pairs_of_positions_is_refused_by_name(check, filled):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 40, "pad_token_id": 0}
+    encoder = transformers.MPNetModel(transformers.MPNetConfig(**sizes, max_position_embeddings=12), add_pooling_layer=False)
+    module = filled(Classifier(encoder))
+    with pytest.raises(Refused, match=r"relative_attention_bias\.weight"):
+        check(module, losses_of(module))

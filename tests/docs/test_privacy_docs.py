@@ -1,0 +1,74 @@
+"""What the pages on privacy say is so: their numbers are computed, their commands exist, their evidence keys are in real evidence."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.main import get_command
+
+from affidavit.cli import app
+from affidavit.policy import PrivacyPolicy
+from affidavit.workspace import Workspace
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [DOCS / "privacy.md", DOCS / "choosing-privacy-parameters.md"]
+
+
+def name(page: Path) -> str:
+    return page.stem
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_numbers_on_the_page_are_those_of_the_functions(page: Path) -> None:
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+    test = doctest.DocTestParser().get_doctest(code, {}, page.name, str(page), 0)
+    runner = doctest.DocTestRunner()
+    found: list[str] = []
+    runner.run(test, out=found.append)
+    assert runner.tries >= 4
+    assert not found, "".join(found)
+
+
+def commands(page: Path) -> list[str]:
+    text = page.read_text()
+    blocks = "".join(body for language, body in re.findall(r"^```(\w*)\n(.*?)^```", text, re.S | re.M) if not language).splitlines()
+    return [line.strip() for line in blocks + re.findall(r"`(affidavit [^`]+)`", text) if line.strip().startswith("affidavit ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_commands_on_the_page_exist_with_their_options(page: Path) -> None:
+    assert len(commands(page)) >= 3
+    for line in commands(page):
+        _, *words = shlex.split(line)
+        command = get_command(app)
+        while words and hasattr(command, "commands") and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= known, line
+        if hasattr(command, "commands"):  # a group takes no other words
+            assert all(word.startswith("-") or before.startswith("-") for before, word in zip(["-", *words], words, strict=False)), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_policy_keys_on_the_page_exist(page: Path) -> None:
+    keys = set(re.findall(r"`privacy\.([a-z_]+)`", page.read_text()))
+    assert keys and keys <= set(PrivacyPolicy.model_fields)
+
+
+def test_the_evidence_keys_on_the_page_are_in_the_evidence(tmp_path: Path) -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (DOCS / "privacy.md").read_text(), re.M)
+    keys = {key for row in rows for key in re.findall(r"`([a-z_]+)`", row)}
+    assert len(keys) >= 15
+    generator = np.random.default_rng(0)
+    columns = {"a": generator.normal(size=80), "y": ["n", "p"] * 40}
+    with Workspace(tmp_path / "ws", policy={"privacy": {"delta": 1e-3}}) as workspace:
+        workspace.train("tabular.mlp", workspace.load(columns, target="y"), hidden=[2], epochs=1)
+        *_, outcome = workspace.ledger.entries("train")
+    statement = outcome.predicate["stages"]["privacy"]
+    assert keys <= set(statement)
+    assert statement["steps"] == statement["steps_planned"]
