@@ -48,13 +48,14 @@ def settle(
     call: Annotated[str, typer.Argument(help="The call, as 'affidavit budget' shows it.")],
     reason: Annotated[str, typer.Option(help="Why; it stands in evidence, so name no personal data.")],
     nothing_ran: Annotated[bool, typer.Option("--nothing-ran", help="Give it back, on your word that nothing ran.")] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help="The folder of the run's checkpoint, which counts its steps.")] = None,
     actor: Annotated[str | None, typer.Option(help="Who settles; default: the login name.")] = None,
     workspace: Where = DEFAULT_WORKSPACE,
     as_json: Json = False,
 ) -> None:
     """Settle what a dead process had reserved: as spent, unless it is known that less ran."""
     with open_workspace(workspace, actor=actor) as opened:
-        opened.settle(call, reason=reason, nothing_ran=nothing_ran)
+        opened.settle(call, reason=reason, nothing_ran=nothing_ran, checkpoint=checkpoint)
         rows = opened.budget()
     if as_json:
         print_json(rows)

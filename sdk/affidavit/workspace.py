@@ -163,6 +163,7 @@ class Workspace:
         seed: int = 0,
         spend: float | None = None,
         checkpoint: str | Path | None = None,
+        distributed: bool = False,
         report: Callable[[Progress], None] | None = None,
         **params: Any,
     ) -> Model:
@@ -175,6 +176,9 @@ class Workspace:
         checkpoint
             A folder for the state of private training. Where a killed run of the same model, data, seed and policy left one, training goes on
             from it and spends the budget that was reserved for that run; else it begins. Deleted when the run ends.
+        distributed
+            Share the work of private training among the processes of torch.distributed's default group. Each opens this workspace, loads the
+            same rows and makes this call; each gets the model, and the data set's budget is charged once.
 
         Raises
         ------
@@ -186,7 +190,14 @@ class Workspace:
         _loaded(data, "train on")
         instance: Model = self.registry.get("model", model)(**params)
         folder = None if checkpoint is None else Path(checkpoint)
-        training = Training(validation=validation, seed=seed, spend=spend, checkpoint=folder, report=report or (lambda progress: None))
+        training = Training(
+            validation=validation,
+            seed=seed,
+            spend=spend,
+            checkpoint=folder,
+            distributed=distributed,
+            report=report or (lambda progress: None),
+        )
         call = TrainCall(self, self.actor, model=instance, data=data, training=training)
         fitted: Model = self._pipeline.run(call)
         fitted._governed = True
@@ -312,10 +323,10 @@ class Workspace:
         rows: list[dict[str, JSON]] = self.service("budget")(self.store).status()
         return rows
 
-    def settle(self, call: str, *, reason: str, nothing_ran: bool = False) -> None:
+    def settle(self, call: str, *, reason: str, nothing_ran: bool = False, checkpoint: str | Path | None = None) -> None:
         """Settle the privacy budget that a dead process had reserved for `call`, with evidence of who did it and why.
 
-        It becomes spent as it was reserved, or as the call's outcome says that it ran.
+        It becomes spent as it was reserved, or as the call's outcome or its checkpoint says that it ran.
 
         Parameters
         ----------
@@ -323,8 +334,10 @@ class Workspace:
             One of the ``unsettled_calls`` of `budget`.
         nothing_ran
             Give it back instead, on the actor's word; refused where evidence shows that something ran.
+        checkpoint
+            The folder of the run's checkpoint, which counts the steps that were taken.
         """
-        self.service("settle_budget")(self, call, reason=reason, nothing_ran=nothing_ran)
+        self.service("settle_budget")(self, call, reason=reason, nothing_ran=nothing_ran, checkpoint=checkpoint)
 
     @property
     def verifier_key(self) -> str:

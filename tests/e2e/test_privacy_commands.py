@@ -15,8 +15,10 @@ import pyarrow.csv as pc
 import pytest
 
 from affidavit.errors import Refused, UsageError
+from affidavit.project import Job
 from affidavit.workspace import Workspace
 from affidavit_governance.privacy import Event, joint_epsilon
+from affidavit_governance.privacy.budget import Budget
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 POLICY = """
@@ -74,7 +76,7 @@ def test_a_sweep_measures_each_epsilon_and_every_run_is_charged(project: Path, a
 
 
 def test_a_sweep_that_does_not_fit_trains_nothing_and_says_which_part_would(project: Path, affidavit: CommandLine) -> None:
-    refused = affidavit("privacy", "sweep", project, "--epsilon", "0.5,1,2", "--repeats", 3, "--json")
+    refused = affidavit("privacy", "sweep", project, "--epsilon", "0.5,1,2", "--repeats", 2, "--json")
     assert refused.returncode == 1
     said = json.loads(refused.stdout)
     assert (said["by"], said["line"], said["bound"]) == ("budget", "privacy.dataset_budget", 3.0)
@@ -83,11 +85,17 @@ def test_a_sweep_that_does_not_fit_trains_nothing_and_says_which_part_would(proj
         assert opened.budget() == []
         assert list(opened.ledger.entries("train")) == []
     part = said["hint"].removeprefix("This part would: ").rstrip(".").split()
-    assert part == ["--epsilon", "0.5", "--repeats", "3"] or part == ["--epsilon", "0.5,1", "--repeats", "3"]
+    assert part == ["--epsilon", "0.5,1", "--repeats", "2"]
     done = affidavit("privacy", "sweep", project, *part)
     assert done.returncode == 0, done.stderr
     assert "not private" in done.stdout
-    nothing = affidavit("privacy", "sweep", project, "--epsilon", "2", "--repeats", 3, "--json")
+
+
+def test_a_sweep_on_an_exhausted_budget_is_told_that_no_part_of_it_would_fit(project: Path, affidavit: CommandLine) -> None:
+    with Job(project).open() as workspace:
+        (root,) = Job(project).data(workspace)[0].roots
+        Budget(workspace.store).reserve("0" * 32, [root], [Event("gaussian", 1.1)], delta=1e-3, limit=3.0)
+    nothing = affidavit("privacy", "sweep", project, "--epsilon", "1.5,2", "--json")
     assert "No part of it would" in json.loads(nothing.stdout)["hint"]
 
 
@@ -107,9 +115,12 @@ def test_a_sweep_that_makes_no_sense_is_refused(project: Path, affidavit: Comman
     assert message in done.stderr
 
 
-def test_a_sweep_without_privacy_is_refused(project: Path, affidavit: CommandLine) -> None:
-    project.with_name("policy.yaml").write_text("explain: {required: false}")
-    assert "asks for no privacy" in affidavit("privacy", "sweep", project, "--epsilon", "1").stderr
+@pytest.mark.parametrize(
+    ("policy", "message"), [("explain: {required: false}", "asks for no privacy"), ("privacy: {noise_multiplier: 4.0}", "fixes the noise")]
+)
+def test_a_sweep_under_a_policy_that_leaves_nothing_to_vary_is_refused(project: Path, affidavit: CommandLine, policy: str, message: str) -> None:
+    project.with_name("policy.yaml").write_text(policy)
+    assert message in affidavit("privacy", "sweep", project, "--epsilon", "1").stderr
 
 
 KILLED = """
@@ -122,7 +133,8 @@ def report(progress):
 
 with Workspace(sys.argv[1], policy=sys.argv[2]) as workspace:
     data = workspace.load(sys.argv[3], target="y")
-    workspace.train("tabular.mlp", data, hidden=[4], epochs=3, batch_size=60, report=report)
+    checkpoint = sys.argv[4] if len(sys.argv) > 4 else None
+    workspace.train("tabular.mlp", data, hidden=[4], epochs=3, batch_size=60, report=report, checkpoint=checkpoint)
 """
 
 
@@ -148,17 +160,39 @@ def test_what_a_killed_training_had_reserved_is_settled_by_name_and_reason(proje
     assert affidavit("verify", bundle, "--key", key).returncode == 0
 
 
+def test_a_killed_training_is_settled_by_the_steps_that_its_checkpoint_counts(project: Path, affidavit: CommandLine, tmp_path: Path) -> None:
+    where, policy, folder = tmp_path / "ws", project.with_name("policy.yaml"), tmp_path / "checkpoint"
+    subprocess.run([sys.executable, "-c", KILLED, where, policy, project.with_name("data.csv"), folder], check=False, timeout=120)
+    (row,) = json.loads(affidavit("budget", "-w", where, "--json").stdout)
+    (call,) = row["unsettled_calls"]
+    settle = ("budget", "settle", call, "--reason", "nobody resumes it", "-w", where)
+    assert "holds no checkpoint" in affidavit(*settle, "--checkpoint", tmp_path).stderr
+    assert "took steps" in affidavit(*settle, "--checkpoint", folder, "--nothing-ran").stderr
+    assert affidavit(*settle, "--checkpoint", folder).returncode == 0
+    with Workspace(where) as opened:
+        (evidence,) = opened.ledger.entries("budget")
+        (after,) = opened.budget()
+        stands = [Event.from_json(event) for event in evidence.predicate["stands"]]
+        assert evidence.predicate["action"] == "as-checkpointed"
+        assert sum(event.steps for event in stands) == 2 + 10  # two statistics, two epochs of five steps
+        assert after["spent"] == pytest.approx(joint_epsilon(stands, 1e-3), abs=2e-6)
+        assert 0 < after["spent"] < row["reserved"]
+        with pytest.raises(Refused, match="settled"):
+            opened.train("tabular.mlp", data_of(opened, project), hidden=[4], epochs=3, batch_size=60, checkpoint=folder)
+
+
 def test_a_refused_training_fits_when_its_advice_is_followed(project: Path, tmp_path: Path) -> None:
     policy = {"privacy": {"epsilon": 2.0, "delta": 1e-3, "dataset_budget": 2.5}}
     with Workspace(tmp_path / "ws", policy=policy) as workspace:
         data = data_of(workspace, project)
-        workspace.train("tabular.mlp", data, hidden=[4], epochs=2, batch_size=100)
+        workspace.train("tabular.mlp", data, hidden=[4], epochs=2)
         with pytest.raises(Refused) as refused:
-            workspace.train("tabular.mlp", data, hidden=[4], epochs=2, batch_size=100)
-        assert "noise multiplier of" in (refused.value.satisfy or "") and "for its 6 steps" in (refused.value.satisfy or "")
+            workspace.train("tabular.mlp", data, hidden=[4], epochs=2)
+        # 300 rows in batches of 256, the default
+        assert "noise multiplier of" in (refused.value.satisfy or "") and "for its 4 steps" in (refused.value.satisfy or "")
         fits = float((refused.value.satisfy or "").partition("epsilon = ")[2].split()[0])
         assert 0.5 < fits < 2.0
-        workspace.train("tabular.mlp", data, spend=fits, hidden=[4], epochs=2, batch_size=100)
+        workspace.train("tabular.mlp", data, spend=fits, hidden=[4], epochs=2)
         (row,) = workspace.budget()
         assert row["spent"] <= 2.5 and row["left"] < 0.1
 

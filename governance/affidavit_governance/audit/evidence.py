@@ -261,7 +261,8 @@ class BudgetRecord(Event):
     Attributes
     ----------
     action
-        Spent as it was reserved, spent as the call's own outcome says that it ran, or given back on the word of `by` that nothing ran.
+        Spent as it was reserved, as the call's own outcome says that it ran, or as its checkpoint does; or given back on the word of `by`
+        that nothing ran.
     reserved, stands
         The mechanisms that were set aside, and those that count from now on.
     epsilon
@@ -269,7 +270,7 @@ class BudgetRecord(Event):
     """
 
     call: CallId
-    action: Literal["as-reserved", "as-executed", "nothing-ran"]
+    action: Literal["as-reserved", "as-executed", "as-checkpointed", "nothing-ran"]
     reason: Annotated[str, Field(min_length=1)]
     by: str
     roots: Annotated[list[Sha256], Field(min_length=1)]

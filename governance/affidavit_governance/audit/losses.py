@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
 RELATIONS = ("add-or-remove-one", "replace-one")
 MECHANISMS = ("gaussian", "laplace", "pure", "objective_perturbation")
-MOST_MEMBERS = 40
+MOST_MEMBERS = 32
 """Sizes of a group's sample that are worked with; larger groups are not recomputed."""
 
 DROPPED = 1e-20
@@ -27,6 +28,13 @@ DROPPED = 1e-20
 
 class NotRecomputedError(Exception):
     """These events have no bracket; the message says why."""
+
+
+class TooWideError(NotRecomputedError):
+    """A step's loss has more cells than were allowed."""
+
+    def __init__(self) -> None:
+        super().__init__("the privacy loss is too wide for a grid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class Mechanism:
             raise ValueError("a number is missing")
         event = cls(value["type"], *numbers, relation, members, shift)
         in_range = event.noise > 0 and 0 < event.rate <= 1 and event.steps >= 0 and event.members >= 1 and event.shift >= 0
-        whole = isinstance(event.steps, int) and isinstance(event.members, int) and math.isfinite(event.noise + event.shift)
+        whole = isinstance(event.steps, int) and isinstance(event.members, int) and math.isfinite(float(event.noise) + float(event.shift))
         if event.kind not in MECHANISMS or relation not in RELATIONS or not in_range or not whole or (event.rate < 1 and event.kind != "gaussian"):
             raise ValueError("a number out of its range")
         return event
@@ -68,16 +76,18 @@ class Mechanism:
 
 @dataclass(slots=True)
 class Cells:
-    """Probabilities of P and Q by the cells of a loss grid: cell number i holds the losses above i h, up to (i + 1) h.
+    """Probabilities of P and Q by the cells of a loss grid: cell number i holds the losses above o + i h, up to o + (i + 1) h.
 
     Attributes
     ----------
     first
         Number of the first cell.
     upper, lower
-        Probabilities of P and of Q in each cell.
+        Probabilities of P and of Q in each cell; no `lower` where only the distribution of a bound of the loss is known.
     above, below
         Probabilities (P, Q) beyond the last and before the first cell.
+    offset
+        The grid's point o of number 0.
     symmetric
         Whether adding and removing give the same losses.
     dropped
@@ -89,12 +99,17 @@ class Cells:
     lower: list[float]
     above: tuple[float, float]
     below: tuple[float, float]
+    offset: float
     symmetric: bool
     dropped: float = 0.0
 
     def turned(self) -> Cells:
         """With P and Q exchanged: losses change their sign."""
-        return Cells(-self.first - len(self.upper), self.lower[::-1], self.upper[::-1], self.below[::-1], self.above[::-1], False, self.dropped)
+        if self.symmetric:
+            return self
+        return Cells(
+            -self.first - len(self.upper), self.lower[::-1], self.upper[::-1], self.below[::-1], self.above[::-1], -self.offset, False, self.dropped
+        )
 
 
 def weights(event: Mechanism) -> tuple[list[tuple[int, float]], float]:
@@ -162,18 +177,12 @@ class Gaussian:
     def ends(self, tail: float) -> tuple[float, float]:
         """Between these t lies all but `tail` of the probability of P and of Q, on either side."""
         reach = -NormalDist().inv_cdf(tail) * self.sigma
-        largest = self._sizes[-1][0]
         # A large sample of the group is too improbable to reach as far as its noise would.
-        high = min(reach + j - 0.0 for j, rest in self._rests() if rest <= tail) if self.dropped or len(self._sizes) > 1 else reach + largest
-        return (-reach - largest if self._replaced else -reach), max(high, reach)
-
-    def _rests(self) -> list[tuple[int, float]]:
-        """Sizes, with the probability of larger ones."""
-        found, rest = [], self.dropped
+        rest, size = self.dropped, self._sizes[-1][0]
         for j, weight in reversed(self._sizes):
-            found.append((j, rest))
-            rest += weight
-        return found
+            size, rest = (j, rest + weight) if rest <= tail else (size, math.inf)
+        high = reach + size
+        return (-high if self._replaced else -reach), high
 
     def between(self, ends: list[float]) -> tuple[list[float], list[float], tuple[float, float], tuple[float, float]]:
         """Probabilities of P and Q between neighbouring `ends`, above the last and below the first."""
@@ -196,35 +205,71 @@ def _mixture(sizes: list[tuple[int, float]], ends: list[float], sigma: float) ->
     return cells, above, below
 
 
-def gaussian_cells(event: Mechanism, width: float, tail: float, most: int) -> Cells:
-    """Cells of width `width` of one step, but for `tail` of the probability. Raises NotRecomputedError for more than `most` of them."""
+def _gaussian(event: Mechanism, width: float, tail: float, most: int) -> Cells:
     pair = Gaussian(event)
     low, high = pair.ends(tail)
-    first, last = math.floor(pair.loss(low)[0] / width), math.ceil(pair.loss(high)[0] / width)
+    offset = _usual(pair, low, high, width)
+    first, last = math.floor((pair.loss(low)[0] - offset) / width), math.ceil((pair.loss(high)[0] - offset) / width)
     if last - first > most:
-        raise NotRecomputedError("one step's loss is too wide for the grid")
+        raise TooWideError
     ends, t = [], low
     for number in range(first, last + 1):
-        target = number * width
+        target = offset + number * width
         if pair.loss(t)[0] < target:
             t = pair.at(target, t)
         ends.append(t)
     upper, lower, above, below = pair.between(ends)
-    return Cells(first, upper, lower, above, below, pair.symmetric, pair.dropped)
+    return Cells(first, upper, lower, above, below, offset, pair.symmetric, pair.dropped)
+
+
+def _usual(pair: Gaussian, low: float, high: float, width: float) -> float:
+    """Where the grid is laid, less its whole widths: at the joint loss of the outcomes about the middle one.
+
+    Where nearly all losses are much narrower than a cell, they can then be merged onto one point.
+    """
+    start, end = low, high
+    for _ in range(60):
+        middle = (start + end) / 2
+        _, _, (more, _), (less, _) = pair.between([middle, middle + pair.sigma])
+        more += pair.between([middle, middle + pair.sigma])[0][0]
+        start, end = (middle, end) if less < more else (start, middle)
+    usual = pair.loss(start)[0]
+    sides = [low if pair.loss(low)[0] >= loss else pair.at(loss, low) for loss in (usual - width / 2, usual + width / 2)]
+    (upper,), (lower,), _, _ = pair.between(sides)
+    if upper > 0 and lower > 0:
+        usual = min(usual + width / 2, max(usual - width / 2, math.log(upper / lower)))
+    return math.remainder(usual, width)
 
 
 def cells(event: Mechanism, width: float, tail: float, most: int) -> Cells:
-    """Cells of one step of any mechanism that is a pair of distributions."""
+    """Cells of width `width` of one step, but for about `tail` of the probability. Raises TooWideError for more than `most` of them."""
     if event.kind == "gaussian":
-        return gaussian_cells(event, width, tail, most)
+        return _gaussian(event, width, tail, most)
+    if event.kind == "objective_perturbation":
+        return _objective_perturbation(event, width, tail, most)
     loss = event.factor / event.noise
-    first, last = math.floor(-loss / width) - 1, math.ceil(loss / width)
+    offset = math.remainder(loss, width)
+    first, last = math.floor((-loss - offset) / width) - 1, round((loss - offset) / width)
     if last - first > most:
-        raise NotRecomputedError("one step's loss is too wide for the grid")
+        raise TooWideError
     tails = _laplace(loss) if event.kind == "laplace" else _two_valued(loss)
-    ends = [tails(number * width) for number in range(first, last + 1)]
-    upper, lower = ([one[side] - other[side] for one, other in zip(ends, ends[1:], strict=False)] for side in (0, 1))
-    return Cells(first, upper, lower, (0.0, 0.0), (0.0, 0.0), True)
+    ends = [tails(offset + number * width) for number in range(first, last)] + [(0.0, 0.0)]
+    upper, lower = ([one[side] - other[side] for one, other in pairwise(ends)] for side in (0, 1))
+    return Cells(first, upper, lower, (0.0, 0.0), (0.0, 0.0), offset, True)
+
+
+def _objective_perturbation(event: Mechanism, width: float, tail: float, most: int) -> Cells:
+    """Of the bound c + μ²/2 + μ|Z| of the loss, Z standard normal (Redberg, Koskela and Wang 2023, theorems 3.1 and 3.2)."""
+    if event.factor > 1:
+        raise NotRecomputedError("objective perturbation of groups has a bound by RDP only")
+    mu = 1 / event.noise
+    least = event.shift + mu**2 / 2
+    first, last = math.floor(least / width), math.ceil((least - NormalDist().inv_cdf(tail / 2) * mu) / width)
+    if last - first > most:
+        raise TooWideError
+    beyond = [math.erfc(max(0.0, number * width - least) / (mu * math.sqrt(2))) for number in range(first, last + 1)]
+    upper = [one - other for one, other in pairwise(beyond)]
+    return Cells(first, upper, [], (beyond[-1], 0.0), (0.0, 0.0), 0.0, True)
 
 
 def _laplace(loss: float) -> Callable[[float], tuple[float, float]]:

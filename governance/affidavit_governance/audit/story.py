@@ -28,7 +28,7 @@ class Story:
     open_calls
         Entry numbers of intents without an outcome, by call: the call was running, or its process died, when the state was taken.
     privacy
-        The privacy statements found, with the entry that makes them.
+        The privacy statements found, with the entry that makes them: of calls that are done, of others that spent privacy, and of settlements.
     segments
         SHA-256 of each sealed journal segment, with its description.
     predictions
@@ -81,6 +81,9 @@ def read_story(statements: Sequence[tuple[str, Mapping[str, Any]]], workspace: s
             _read_segment(story, journals, content, what)
         elif "phase" in predicate:
             _read_phase(story, intents, ended, index, kind, content, what)
+        elif kind == "budget" and "epsilon" in predicate:
+            spent = {"epsilon": predicate["epsilon"], "delta": predicate.get("delta"), "events": predicate.get("stands")}
+            story.privacy.append({**spent, "entry": index, "kind": kind, "status": predicate.get("action"), "subjects": subjects(content)})
     return story
 
 
@@ -106,8 +109,8 @@ def _read_phase(story: Story, intents: dict[str, str], ended: set[str], index: i
     story.outcomes[status] += 1
     stages = predicate.get("stages")
     privacy = stages.get("privacy") if isinstance(stages, dict) else None
-    if status == "done" and isinstance(privacy, dict) and "epsilon" in privacy:
-        story.privacy.append({"entry": index, "kind": kind, "subjects": subjects(content), **privacy})
+    if isinstance(privacy, dict) and "epsilon" in privacy and (status == "done" or privacy.get("events")):
+        story.privacy.append({**privacy, "entry": index, "kind": kind, "status": status, "subjects": subjects(content)})
 
 
 def _read_segment(story: Story, journals: dict[str, dict[str, Any]], content: Mapping[str, Any], what: str) -> None:

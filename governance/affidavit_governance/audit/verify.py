@@ -12,6 +12,7 @@ from typing import Any
 
 from affidavit.errors import IntegrityError, UsageError
 from affidavit_governance.audit import container
+from affidavit_governance.audit.certificate import recompute
 from affidavit_governance.audit.dsse import read_canonical, read_statement, subjects
 from affidavit_governance.audit.merkle import Tree, leaf_hash, verify_consistency, verify_inclusion
 from affidavit_governance.audit.note import Checkpoint, VerifierKey, open_checkpoint
@@ -52,7 +53,8 @@ class VerificationReport:
     counts
         Entries by kind, outcomes, files, predictions.
     privacy
-        The privacy statements in the evidence. Their figures are not computed again.
+        The privacy statements in the evidence, each with the ``bracket`` in which its ε must lie by its own events ([low, high], computed
+        here with a second implementation; None where it could not be) and a ``remark``.
     """
 
     path: str
@@ -84,8 +86,7 @@ class VerificationReport:
     def __str__(self) -> str:
         lines = [f"ok    {check.name}: {check.detail}" for check in self.checks]
         # As JSON: what a bundle says could hold control characters, and this goes to terminals.
-        for said in self.privacy:
-            lines.append(f"note  stated in evidence {said['entry']}: epsilon {json.dumps(said['epsilon'])}, delta {json.dumps(said.get('delta'))}")
+        lines += [_privacy_line(said) for said in self.privacy]
         lines += [f"note  not checked: {text}" for text in self.not_checked]
         if self.status == "verified":
             lines.append(f"{self.path} verifies with the key {self.key}")
@@ -93,6 +94,14 @@ class VerificationReport:
             lines.append(f"UNANCHORED: {self.path} is consistent in itself, but was checked only against the key it carries, {self.key}.")
             lines.append("Anybody could have made it. Get the key from the workspace's owner by another road and pass it with --key.")
         return "\n".join(lines)
+
+
+def _privacy_line(said: Mapping[str, Any]) -> str:
+    line = f"note  stated in evidence {said['entry']}: epsilon {json.dumps(said['epsilon'])}, delta {json.dumps(said.get('delta'))}"
+    if said["bracket"] is not None:
+        low, high = said["bracket"]
+        line += f"; computed again: between {low:.4f} and {high:.4f}"
+    return f"{line} ({said['remark']})" if said["remark"] else line
 
 
 def verify_bundle(path: str | Path, key: str | None = None, *, allow_unanchored: bool = False) -> VerificationReport:
@@ -156,13 +165,14 @@ def _verify_files(path: str, data: bytes, anchor: VerifierKey | None, allow_unan
     predicate = manifest["predicate"]
     entries, checkpoint = _check_ledger(files, key, predicate, report)
     story = _check_evidence(files, entries, key, str(predicate["workspace"]), report)
+    _check_privacy(story, report)
     _check_segments(files, story, report)
     _check_policy(files, story, report)
     _check_names(files, len(entries), story)
     report.counts.update(files=len(files), size=checkpoint.size, root=checkpoint.root.hex())
     report.not_checked += [
         "that the statements are true: signatures show who said what and when it entered the ledger, not that a figure is right",
-        "the privacy figures (they are listed, not computed again), and the figures in report.html",
+        "the figures in report.html",
         "whether entries were added after this bundle was made",
     ]
     return report
@@ -238,8 +248,18 @@ def _check_evidence(files: Mapping[str, bytes], entries: list[Entry], key: Verif
         running = sorted(story.open_calls.values())
         report.not_checked.append(f"{len(running)} calls that had not ended when the bundle was made (entries {running})")
     report.counts.update(kinds=dict(story.kinds), outcomes=dict(story.outcomes), predictions=story.predictions)
-    report.privacy = story.privacy
     return story
+
+
+def _check_privacy(story: Story, report: VerificationReport) -> None:
+    """Compute every stated ε again from the events beside it."""
+    report.privacy = [{**said, **recompute(said, evidence_name(said["entry"]))} for said in story.privacy]
+    brackets = sum(said["bracket"] is not None for said in report.privacy)
+    if brackets:
+        report.add("privacy", f"{brackets} stated epsilons are not below what their own events cost, computed again with a second implementation")
+    unknown = [said["entry"] for said in report.privacy if said["bracket"] is None and said["epsilon"] is not None]
+    if unknown:
+        report.not_checked.append(f"the epsilon stated in entries {unknown}: each says above why it could not be computed again")
 
 
 def _check_segments(files: Mapping[str, bytes], story: Story, report: VerificationReport) -> None:

@@ -70,6 +70,23 @@ def _column(field: JsonObject, masked: JsonObject, evidence: Evidence) -> list[C
     ]
 
 
+def _steps(said: JsonObject, evidence: Evidence) -> list[tuple[str, Child]]:
+    return [
+        ("Noise multiplier σ", figure(said.get("noise_multiplier"), evidence)),
+        ("Sampling rate q", figure(said.get("sampling_rate"), evidence)),
+        ("Steps", figure(said.get("steps"), evidence)),
+        ("Clipping bound C", figure(said.get("max_grad_norm"), evidence)),
+        ("Sampling", said.get("sampler")),
+    ]
+
+
+def _releases(releases: list[JsonObject]) -> str:
+    """What a model without steps learnt from all rows, in words."""
+    kinds = {"sums": "noisy sums over all rows", "minimise": "noisy minimum of a loss over all rows"}
+    times = {kind: sum(int(release["times"]) for release in releases if release["release"] == kind) for kind in kinds}
+    return ", ".join(f"{number} × {kinds[kind]}" for kind, number in times.items() if number)
+
+
 def privacy_section(book: Book) -> Markup:
     """The guarantee of the training run, and the budget of its data."""
     evidence = book.about("train")
@@ -86,11 +103,7 @@ def privacy_section(book: Book) -> Markup:
         ("ε allowed by the policy", figure(said.get("epsilon_allowed"), evidence)),
         ("δ", figure(delta, evidence)),
         ("Unit and relation", f"{_unit(said)}, {said.get('relation')}"),
-        ("Noise multiplier σ", figure(said.get("noise_multiplier"), evidence)),
-        ("Sampling rate q", figure(said.get("sampling_rate"), evidence)),
-        ("Steps", figure(said.get("steps"), evidence)),
-        ("Clipping bound C", figure(said.get("max_grad_norm"), evidence)),
-        ("Sampling", said.get("sampler")),
+        *([("Releases", _releases(said["releases"]))] if said.get("releases") else _steps(said, evidence)),
         ("Accountant", _accountant(said)),
     ]
     budgets = [

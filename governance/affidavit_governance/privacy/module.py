@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Generator
 from dataclasses import replace
@@ -9,9 +10,11 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from affidavit.artifacts import canonical_json
 from affidavit.errors import MissingExtra, Refused, UsageError
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import JSON, Stage
+from affidavit.interfaces.training import Stepwise
 from affidavit_governance.privacy.accounting import Event, calibrate, neighbours
 from affidavit_governance.privacy.budget import Budget
 from affidavit_governance.privacy.contributions import bound_contributions
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from affidavit.interfaces.model import Model
     from affidavit.policy import PrivacyPolicy
     from affidavit.workspace import Workspace
+    from affidavit_governance.privacy.training.distributed import Ranks
     from affidavit_governance.privacy.training.engine import PrivateEngine
     from affidavit_governance.privacy.training.resume import Keeper
 
@@ -39,8 +43,9 @@ class Module:
         """Put the private engine on the call, reserve the budget before and settle it after, on exceptions too."""
         policy = _policy_of(call, self._workspace.policy.privacy)
         if policy is None:
-            if call.training.checkpoint is not None:
-                raise UsageError("Checkpoints are for private training, and the policy asks for none.", hint="Leave out 'checkpoint'.")
+            for name in ("checkpoint", "distributed"):
+                if getattr(call.training, name):
+                    raise UsageError(f"'{name}' is for private training, and the policy asks for none.", hint=f"Leave out '{name}'.")
             call.state(Stage.PRIVACY, {"private": False})
             return (yield)
         self._check_type(call)
@@ -48,8 +53,10 @@ class Module:
         from affidavit_governance.privacy.training.engine import PrivateEngine
 
         fingerprint = call.data.fingerprint
+        ranks = _meet(call, fingerprint) if call.training.distributed else None
         if policy.user is not None:
-            call.replace("data", bound_contributions(call.data, policy.user, policy.unit_records, Randomness()), stage=Stage.PRIVACY)
+            source = Randomness(None if ranks is None else ranks.new_key(partial(os.urandom, 32)))
+            call.replace("data", bound_contributions(call.data, policy.user, policy.unit_records, source), stage=Stage.PRIVACY)
         cautions = _cautions(policy, policy.records or len(call.data))
         budget = Budget(self._workspace.store)
         roots = sorted(call.data.roots)
@@ -61,8 +68,9 @@ class Module:
                 _take_over(call, budget, keeper)
             else:
                 # How the run will spend its ε shows only in `begin`; until then one Gaussian mechanism of the same ε keeps its place.
-                reserve([_calibrated(policy, rate=1.0, steps=1)], expected=partial(_expected, call, policy))
-            engine = PrivateEngine(policy, reserve=reserve, keeper=keeper)
+                place = partial(reserve, [_calibrated(policy, rate=1.0, steps=1)], expected=partial(_expected, call, policy))
+                place() if ranks is None else ranks.first_does(place)
+            engine = PrivateEngine(policy, reserve=reserve, keeper=keeper, ranks=ranks)
             trained = False
             try:
                 call.replace("training", replace(call.training, engine=engine, validation=None), stage=Stage.PRIVACY)
@@ -70,7 +78,9 @@ class Module:
                 trained = True
                 engine.check_finished(call.model.type)
             finally:
-                if trained or keeper is None or not keeper.begun:
+                if ranks is not None and not ranks.first:
+                    call.state(Stage.PRIVACY, {**engine.statement(), "charged_by_process": 0})
+                elif trained or keeper is None or not keeper.begun:
                     _settle(call, budget, engine, policy, before)
                     if keeper is not None:
                         keeper.remove()
@@ -93,6 +103,24 @@ class Module:
             line="privacy.epsilon",
             satisfy=f"Use a type that can: {able}.",
         )
+
+
+def _meet(call: TrainCall, fingerprint: str) -> Ranks:
+    """The processes that train this model together, in one workspace: the first one charges its budget for all."""
+    from affidavit_governance.privacy.training.distributed import Ranks
+
+    if call.training.checkpoint is not None:
+        raise UsageError("A training in several processes keeps no checkpoint.", hint="Leave out 'checkpoint'.")
+    ranks = Ranks()
+    same = {
+        "workspace": call.workspace.store.workspace_id,
+        "model": call.model.type,
+        "parameters": call.model.params.model_dump(mode="json"),
+        "data": fingerprint,
+        "seed": call.training.seed,
+    }
+    ranks.check_same("workspace, model, data and seed", canonical_json(same, "What is trained"))
+    return ranks
 
 
 def _open_checkpoint(call: TrainCall, policy: PrivacyPolicy, fingerprint: str) -> Keeper | None:
@@ -151,10 +179,11 @@ def _policy_of(call: TrainCall, policy: PrivacyPolicy | None) -> PrivacyPolicy |
 
 
 def _expected(call: TrainCall, policy: PrivacyPolicy) -> list[Event]:
-    """What the run is going to do, as far as its parameters say so."""
-    batch, epochs = (getattr(getattr(call.model, "params", None), name, None) for name in ("batch_size", "epochs"))
-    if not batch or not epochs:
+    """What the run is going to do, where its model can say."""
+    if not isinstance(call.model, Stepwise):
         return []
+    settings = call.model.settings(len(call.data), private=True)
+    batch, epochs = settings.batch_size, settings.epochs
     if policy.sampler == "shuffle":
         return [_calibrated(policy, rate=1.0, steps=epochs)]
     records = policy.records or len(call.data)

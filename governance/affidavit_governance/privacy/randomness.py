@@ -36,6 +36,8 @@ class Purpose(IntEnum):
     SHUFFLING = 5
     RELEASE_NOISE = 6
     CONTRIBUTIONS = 7
+    SAMPLING_KEY = 8
+    DISCRETE_NOISE = 9
 
 
 class Randomness:
@@ -112,17 +114,6 @@ class Randomness:
             if int.from_bytes(word, "little") < low:
                 drawn.append(np.array([row]))
         return np.sort(np.concatenate(drawn))
-
-    def shuffle(self, step: int, rows: int) -> NDArray[np.int64]:
-        """All of `rows` indices in an order of which each is equally likely: that of as many random words, none of them equal."""
-        self._once(Purpose.SHUFFLING, step, 8 * rows)
-        stream, zeros, buffer = self._keystream(Purpose.SHUFFLING, step), bytes(8 * rows), bytearray(8 * rows)
-        words = np.frombuffer(buffer, dtype="<u8")
-        while True:
-            stream.update_into(zeros, buffer)
-            order = np.argsort(words)
-            if len(words) < 2 or bool((words[order[1:]] != words[order[:-1]]).all()):
-                return order.astype(np.int64, copy=False)
 
     def add_noise_(self, sums: Sequence[Tensor], deviation: float, purpose: Purpose, step: int) -> None:
         """Add independent Gaussian noise of `deviation` to each number, in place, so that no floating-point gap tells what it was added to.

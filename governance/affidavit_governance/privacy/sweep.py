@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from affidavit.errors import Refused, UsageError
 from affidavit.interfaces.governance import JSON, Actor
 from affidavit.project import Job
+from affidavit_governance.privacy.accounting import neighbours
 from affidavit_governance.privacy.budget import Budget
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def sweep(
     Raises
     ------
     UsageError
-        No ε, one that is no positive number, no repeat, or an unknown metric; the policy asks for no privacy.
+        No ε, one that is no positive number, no repeat, or an unknown metric; the policy asks for no privacy, or fixes the noise.
     Refused
         An ε is above the policy's, or all runs together do not fit the budget; the message says which part would.
     """
@@ -118,6 +119,8 @@ def sweep(
         policy = workspace.policy.privacy
         if policy is None:
             raise UsageError("The project's policy asks for no privacy, so there is nothing to vary.", hint="Add a 'privacy' section to it.")
+        if policy.noise_multiplier is not None:
+            raise UsageError("The project's policy fixes the noise, which a sweep varies.", hint="Leave privacy.noise_multiplier out of it.")
         _check_policy(wanted, policy)
         train, test = job.data(workspace)
         _check_budget(Budget(workspace.store), train, wanted, repeats, policy)
@@ -190,12 +193,18 @@ def _check_policy(wanted: Sequence[float], policy: PrivacyPolicy) -> None:
 
 
 def _check_budget(budget: Budget, train: Dataset, wanted: Sequence[float], repeats: int, policy: PrivacyPolicy) -> None:
-    total = budget.with_runs(train.roots, [*wanted] * repeats, delta=policy.delta)
+    relation, group_size = neighbours(policy)
+
+    def cost(epsilons: Sequence[float], repeats: int) -> float:
+        runs = [*epsilons] * repeats
+        return budget.with_runs(train.roots, runs, delta=policy.delta, relation=relation, group_size=group_size)
+
+    total = cost(wanted, repeats)
     if total <= policy.dataset_budget:
         return
     for fewer in dict.fromkeys((repeats, 1)):
         for count in range(len(wanted), 0, -1):
-            if budget.with_runs(train.roots, [*wanted[:count]] * fewer, delta=policy.delta) <= policy.dataset_budget:
+            if cost(wanted[:count], fewer) <= policy.dataset_budget:
                 part = f"This part would: --epsilon {_listed(wanted[:count])} --repeats {fewer}."
                 raise _too_much(total, policy, part)
     raise _too_much(total, policy, "No part of it would; use public or synthetic data, or raise the budget and say why.")

@@ -19,9 +19,9 @@ from affidavit.interfaces.infer import class_labels
 from affidavit.interfaces.model import Capabilities, Signature, Task
 from affidavit.interfaces.schema import Role
 from affidavit.interfaces.training import Release, Releases, Training, TrainingEngine
-from affidavit_plugins.tabular.base import TabularParams, bounded_target, row_weights
+from affidavit_plugins.tabular.base import ClassWeight, TabularParams, bounded_target, class_weights, row_weights
 from affidavit_plugins.tabular.bins import Bins, merged
-from affidavit_plugins.tabular.linear import Coefficients, not_private, probabilities
+from affidavit_plugins.tabular.linear import Coefficients, not_private, probabilities, public_factors
 from affidavit_plugins.torch_base.plain import PlainStatistics
 
 HISTOGRAM_SHARE, START_SHARE = 0.1, 0.02
@@ -47,12 +47,15 @@ class AdditiveParams(TabularParams):
         Share of each step that is taken.
     l2
         Penalty on the values of the shape functions; private training adds to it what its noise needs.
+    class_weight
+        Weights by class, or ``"balanced"``, which private training refuses: it counts the classes.
     """
 
-    bins: Annotated[int, Field(ge=2, le=256)] = 32
+    bins: Annotated[int, Field(ge=2, le=256)] = 16
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 25
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    class_weight: ClassWeight = None
 
 
 class Additive(Coefficients):
@@ -64,21 +67,30 @@ class Additive(Coefficients):
     _encoder: Bins
 
     def _fit_plain(self, data: Dataset, signature: Signature, training: Training) -> None:
-        self._learn(data, signature, PlainStatistics(), row_weights(data))
+        weight = row_weights(data)
+        if self.params.class_weight is not None:
+            weight = class_weights(self.params.class_weight, signature.classes, _places(data, signature), weight)
+        self._learn(data, signature, PlainStatistics(), np.ones(len(data)) if weight is None else weight / weight.max())
 
     def _fit_private(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> None:
         if data.schema.with_role(Role.WEIGHT):
             raise not_private(self.type, "a weight column says how much one record counts", "Give it another role.")
-        self._learn(data, signature, engine, None)
+        weight = np.ones(len(data))
+        if signature.task.classifies:
+            factors = public_factors(self.type, self.params.class_weight, signature.classes)
+            weight = (factors / factors.max())[_places(data, signature)]
+        self._learn(data, signature, engine, weight)
 
-    def _learn(self, data: Dataset, signature: Signature, engine: TrainingEngine | PlainStatistics, weight: NDArray[np.float64] | None) -> None:
-        weight = np.ones(len(data)) if weight is None else weight / weight.max()
+    def _learn(self, data: Dataset, signature: Signature, engine: TrainingEngine | PlainStatistics, weight: NDArray[np.float64]) -> None:
+        """Learn bins and shapes; weights are between 0 and 1, and so bound what one record adds."""
         center, scale, target = self._target(data, signature, engine)
         features = signature.conform(data)
         grid = Bins.grid(features, engine)
-        steps = self.params.rounds * len(grid.columns)
-        plan: list[Release] = [("sums", HISTOGRAM_SHARE / len(grid.columns))] * len(grid.columns) + [("sums", START_SHARE)]
-        plan += [("sums", (1 - HISTOGRAM_SHARE - START_SHARE) / steps)] * steps
+        columns, steps = len(grid.columns), self.params.rounds * len(grid.columns)
+        start = START_SHARE if signature.task.classifies else 0.0
+        plan: list[Release] = [("sums", HISTOGRAM_SHARE / columns)] * columns
+        plan += [("sums", start)] * (start > 0)
+        plan += [("sums", (1 - HISTOGRAM_SHARE - start) / steps)] * steps
         releases = engine.releases(plan)
         counted = []
         for column in grid.columns:
@@ -101,20 +113,17 @@ class Additive(Coefficients):
             values = bounded_target(data, signature)
             center, scale = engine.center_and_scale(values[:, None])
             return float(center[0]), float(scale[0]), (values[:, None] - center) / scale
-        place = {label: index for index, label in enumerate(signature.classes)}
-        found = np.array([place[label] for label in class_labels(data)[0]], dtype=np.intp)
-        chosen = np.eye(len(signature.classes))[found]
+        chosen = np.eye(len(signature.classes))[_places(data, signature)]
         return 0.0, 1.0, chosen if signature.task is Task.MULTICLASS else chosen[:, 1:]
 
     def _start(self, releases: Releases, target: NDArray[np.float64], weight: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
-        """The scores that fit all rows alike."""
+        """The scores that fit all rows alike: the shares of the classes; a standardised number is around zero already."""
         if task is Task.REGRESSION:
-            releases.sums(np.zeros((len(target), 1)), bound=1.0)
             return np.zeros(1)
         both = target if task is Task.MULTICLASS else np.concatenate([1.0 - target, target], axis=1)
         totals = np.maximum(releases.sums(both * weight[:, None], bound=1.0)[0][0], 1.0)
         logs = np.log(totals / totals.sum())
-        return logs if task is Task.MULTICLASS else logs[1:] - logs[:1]
+        return np.asarray(logs if task is Task.MULTICLASS else logs[1:] - logs[:1])
 
     def _boost(
         self,
@@ -166,6 +175,12 @@ class Additive(Coefficients):
         for places in matrix.T:
             scores += self._coefficients.T[places]
         return probabilities(scores) if self.fitted.task.classifies else scores[:, 0]
+
+
+def _places(data: Dataset, signature: Signature) -> NDArray[np.intp]:
+    """The place of each row's class."""
+    place = {label: index for index, label in enumerate(signature.classes)}
+    return np.array([place[label] for label in class_labels(data)[0]], dtype=np.intp)
 
 
 def _answers(scores: NDArray[np.float64]) -> NDArray[np.float64]:

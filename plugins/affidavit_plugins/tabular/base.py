@@ -147,7 +147,7 @@ class TabularModel(Model):
         target = np.array([position.get(label or "", -1) for label in text_values(data, signature.target)], dtype=np.intp)
         weight = row_weights(data)
         if self.params.class_weight is not None:
-            weight = _class_weights(self.params.class_weight, signature.classes, target, weight)
+            weight = class_weights(self.params.class_weight, signature.classes, target, weight)
         seen = target >= 0
         return Examples(matrix[seen], target[seen], None if weight is None else weight[seen])
 
@@ -224,7 +224,7 @@ def class_factors(setting: Mapping[str, float], classes: tuple[str, ...]) -> NDA
     return np.array([setting.get(name, 1.0) for name in classes])
 
 
-def _class_weights(
+def class_weights(
     setting: str | Mapping[str, float],
     classes: tuple[str, ...],
     target: NDArray[Any],

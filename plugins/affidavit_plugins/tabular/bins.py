@@ -15,6 +15,7 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.schema import Field, FieldType
 from affidavit.interfaces.training import TrainingEngine
 from affidavit_plugins.tabular.torch_encoding import MAX_VOCABULARY, bucket, distinct, numbers
+from affidavit_plugins.torch_base.plain import PlainStatistics
 
 FINE = 256
 """Equal cells of a numeric column from which its bins are put together."""
@@ -57,12 +58,12 @@ class BinColumn:
             values = numbers(data, field)
             found = np.searchsorted(self.edges, values, side="right") + 1 if self.kind == "number" else (values > 0.5) + 1
             return np.where(np.isnan(values), 0, found).astype(np.int64)
-        values, codes = distinct(data, field)
+        names, codes = distinct(data, field)
         if self.kind == "categories":
             position = {category: index + 1 for index, category in enumerate(self.categories)}
-            bins = [position.get(value, self.size - 1) for value in values]
+            bins = [position.get(name, self.size - 1) for name in names]
         else:
-            bins = [1 + bucket(self.name, 0, value, BUCKETS) for value in values]
+            bins = [1 + bucket(self.name, 0, name, BUCKETS) for name in names]
         return np.array([*bins, 0], dtype=np.int64)[codes]
 
     def labels(self) -> list[str]:
@@ -84,7 +85,7 @@ class Bins:
     columns: tuple[BinColumn, ...]
 
     @classmethod
-    def grid(cls, data: Dataset, engine: TrainingEngine) -> Bins:
+    def grid(cls, data: Dataset, engine: TrainingEngine | PlainStatistics) -> Bins:
         """Fine cells for numbers, and the final bins for everything else, asking `engine` for what is not public.
 
         Raises
@@ -138,7 +139,7 @@ class Bins:
         )
 
 
-def _start(data: Dataset, field: Field, engine: TrainingEngine, ranges: Mapping[str, tuple[float, float]]) -> BinColumn:
+def _start(data: Dataset, field: Field, engine: TrainingEngine | PlainStatistics, ranges: Mapping[str, tuple[float, float]]) -> BinColumn:
     if field.name in ranges:
         low, high = ranges[field.name]
         if not np.isfinite(high - low):

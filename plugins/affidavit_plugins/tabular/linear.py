@@ -67,12 +67,15 @@ class Coefficients(TabularModel):
         self._coefficients = np.ascontiguousarray(coefficients, dtype=np.float64)
         self._intercept = np.ascontiguousarray(intercept, dtype=np.float64)
 
-    def _private_rows(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> tuple[NDArray[np.float64], float]:
-        """The encoded rows with a column of ones for the intercept, and the norm that hardly any row exceeds, whatever the data are."""
+    def _check_private(self, data: Dataset) -> None:
+        """Refuse what has no private form, before anything is released."""
         if self.params.l1:
             raise not_private(self.type, "an l1 penalty has no bound on what one record changes", "Use l2.")
         if data.schema.with_role(Role.WEIGHT):
             raise not_private(self.type, "a weight column says how much one record counts", "Give it another role.")
+
+    def _private_rows(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> tuple[NDArray[np.float64], float]:
+        """The encoded rows with a column of ones for the intercept, and the norm that hardly any row exceeds, whatever the data are."""
         features = signature.conform(data)
         self._encoder = encoder = TableEncoding.learn(features, engine)
         rows = np.concatenate([encoder.transform(features), np.ones((len(data), 1))], axis=1)
@@ -115,6 +118,13 @@ def probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def public_factors(kind: str, setting: ClassWeight, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """The weight of each class, where it does not come from the rows. Raises Refused where it does."""
+    if setting == "balanced":
+        raise not_private(kind, "balanced class weights count the classes without noise", "Give the weights by class.")
+    return class_factors({} if setting is None else setting, classes)
+
+
 def not_private(kind: str, reason: str, satisfy: str) -> Refused:
     return Refused(f"Model type '{kind}' cannot be trained privately like this: {reason}.", by="privacy", line="privacy.epsilon", satisfy=satisfy)
 
@@ -143,14 +153,12 @@ class Logistic(Coefficients, ScikitModel):
         self._keep(estimator.coef_, estimator.intercept_)
 
     def _fit_private(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> None:
-        setting = self.params.class_weight
-        if setting == "balanced":
-            raise not_private(self.type, "balanced class weights count the classes without noise", "Give the weights by class.")
+        self._check_private(data)
+        factors = public_factors(self.type, self.params.class_weight, signature.classes)
         rows, bound = self._private_rows(data, signature, engine)
         place = {label: index for index, label in enumerate(signature.classes)}
         target = np.array([place[label] for label in class_labels(data)[0]], dtype=np.intp)
         problems = range(len(signature.classes)) if signature.task is Task.MULTICLASS else (1,)
-        factors = np.ones(len(signature.classes)) if setting is None else class_factors(setting, signature.classes)
         # The engine's weights end at one; a penalty that shrinks with them gives the same minimum.
         most = factors.max()
         releases = engine.releases([("minimise", 1.0)] * len(problems))
@@ -189,6 +197,7 @@ class Linear(Coefficients, ScikitModel):
         self._keep(estimator.coef_[None, :], np.array([estimator.intercept_]))
 
     def _fit_private(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> None:
+        self._check_private(data)
         target = bounded_target(data, signature)
         center, scale = (float(value[0]) for value in engine.center_and_scale(target[:, None]))
         rows, bound = self._private_rows(data, signature, engine)

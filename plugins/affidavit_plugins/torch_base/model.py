@@ -21,6 +21,7 @@ from affidavit.interfaces.schema import Role
 from affidavit.interfaces.training import Progress, Training, TrainingEngine
 from affidavit_plugins.torch_base import loop
 from affidavit_plugins.torch_base.engine import PlainEngine
+from affidavit_plugins.torch_base.norms import follow_replacements
 from affidavit_plugins.torch_base.seeding import seeded
 from affidavit_plugins.torch_base.target import Target
 
@@ -269,6 +270,7 @@ class TorchModel(Model):
         model._target = Target.from_json(files.json("target"), task=signature.task, classes=signature.classes)
         with seeded(0):
             module = model.build(model._target.outputs)
+        follow_replacements(module, files.tensors("weights").keys())
         model.load_weights(module, files, "weights", model.learnt(module))
         model._module = module.to(cls.predict_dtype).eval()
         model.signature = signature

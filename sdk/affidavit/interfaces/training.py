@@ -140,6 +140,29 @@ class Spending(Protocol):
         ...
 
 
+class StepSettings(Protocol):
+    """How long a model trains."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in a step."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the rows."""
+        ...
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """What a model may also be: one that says how it is going to train before it reads a row, so that a refused budget can say what would fit."""
+
+    def settings(self, rows: int, *, private: bool) -> StepSettings:
+        """What it is going to do with `rows` rows."""
+        ...
+
+
 @dataclass(slots=True)
 class Training:
     """What `Model.fit` is given besides its data.
@@ -156,6 +179,8 @@ class Training:
         The ε of this run, where it is to be less than the policy allows. None spends what the policy allows.
     checkpoint
         A folder in which private training keeps its state, so that another call goes on where the process of this one died.
+    distributed
+        The processes of torch.distributed's default group train this model together, each called with the same rows; for private training.
     report
         Called with progress; may raise to cancel.
     """
@@ -165,4 +190,5 @@ class Training:
     seed: int = 0
     spend: float | None = None
     checkpoint: Path | None = None
+    distributed: bool = False
     report: Callable[[Progress], None] = field(default=lambda progress: None)

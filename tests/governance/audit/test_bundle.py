@@ -74,8 +74,11 @@ def test_a_bundle_verifies_and_says_what_it_checked_and_what_not(made: SimpleNam
     assert report.counts["kinds"] == {"plugin": 2, "train": 2, "predict": 1, "promote": 1}
     assert report.counts["predictions"] == 3
     assert report.privacy == [
-        {"entry": 3, "kind": "train", "subjects": {"thing:1": "ab" * 32}, "private": True, "epsilon": 2.9, "delta": 1e-5},
-    ]
+        {
+            "entry": 3, "kind": "train", "status": "done", "subjects": {"thing:1": "ab" * 32}, "private": True, "epsilon": 2.9, "delta": 1e-5,
+            "bracket": None, "remark": "the statement lists no events",
+        },
+    ]  # fmt: skip
     assert any("1 calls that had not ended" in line for line in report.not_checked)
     assert json.loads(json.dumps(report.to_json()))["ok"] is True
     assert "not checked: " in str(report)

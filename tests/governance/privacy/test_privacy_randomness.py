@@ -1,8 +1,6 @@
-"""The random streams: what they are, that none repeats, and that samples, orders and words are distributed as they say."""
+"""The random streams: what they are, that none repeats, and that samples and words are distributed as they say."""
 
 from __future__ import annotations
-
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -51,12 +49,10 @@ def test_a_stream_is_drawn_once(again: int) -> None:
     source = Randomness(KEY)
     source.normal(Purpose.GRADIENT_NOISE, 5, 3)
     source.sample(5, 10, 0.5)
-    source.shuffle(5, 10)
     for draw in (
         lambda: source.normal(Purpose.GRADIENT_NOISE, again, 3),
         lambda: source.words(Purpose.SAMPLING, again, 1),
         lambda: source.sample(again, 10, 0.5),
-        lambda: source.shuffle(again, 10),
     ):
         with pytest.raises(UsageError, match="was drawn before"):
             draw()
@@ -115,6 +111,26 @@ def test_a_tie_in_the_first_32_bits_is_decided_by_the_next(row: int) -> None:
     assert row in Randomness(KEY).sample(3, 12, above)
 
 
+def test_a_number_equal_to_the_rate_is_not_drawn() -> None:
+    class Given(Randomness):
+        """One row, whose number is 3·2³² + 5."""
+
+        def _keystream(self, purpose: Purpose, step: int, first: int = 0):  # type: ignore[no-untyped-def]
+            word = (3 if purpose is Purpose.SAMPLING else 5).to_bytes(4, "little")
+
+            class Stream:
+                def update(self, data: bytes) -> bytes:
+                    return word * (len(data) // 4)
+
+                def update_into(self, data: bytes, buffer: bytearray) -> None:
+                    buffer[:] = self.update(data)
+
+            return Stream()
+
+    number = 3 * 2**32 + 5
+    assert [len(Given(KEY).sample(1, 1, (number + more) * 2.0**-64)) for more in (-1, 0, 1)] == [0, 0, 1]
+
+
 def test_large_samples_go_on_past_one_block_of_rows() -> None:
     drawn = Randomness(KEY).sample(1, 300_000, 0.3)
     counts = np.histogram(drawn, bins=30, range=(0, 300_000))[0]
@@ -132,34 +148,3 @@ def test_a_sample_of_all_rows_takes_all_rows_and_one_at_rate_zero_none() -> None
 def test_removing_the_last_row_leaves_the_other_rows_draws() -> None:
     whole, without = Randomness(KEY).sample(3, 100, 0.5), Randomness(KEY).sample(3, 99, 0.5)
     assert without.tolist() == [index for index in whole if index < 99]
-
-
-def test_each_order_of_a_shuffle_is_equally_likely() -> None:
-    source = Randomness(KEY)
-    orders = list(permutations(range(4)))
-    counts = dict.fromkeys(orders, 0)
-    for step in range(6000):
-        counts[tuple(source.shuffle(step, 4).tolist())] += 1
-    assert stats.chisquare(list(counts.values())).pvalue > 0.01
-
-
-@pytest.mark.parametrize("rows", [0, 1, 1000])
-def test_a_shuffle_takes_each_row_once(rows: int) -> None:
-    assert sorted(Randomness(KEY).shuffle(1, rows).tolist()) == list(range(rows))
-
-
-def test_a_shuffle_with_equal_words_is_drawn_again() -> None:
-    class Equal(Randomness):
-        """Its first draw has two equal words."""
-
-        def _keystream(self, purpose: Purpose, step: int, first: int = 0):  # type: ignore[no-untyped-def]
-            words = iter([[7, 3, 7], [5, 9, 1]])
-
-            class Stream:
-                def update_into(self, data: bytes, buffer: bytearray) -> int:
-                    buffer[:] = np.array(next(words), dtype="<u8").tobytes()
-                    return len(buffer)
-
-            return Stream()
-
-    assert Equal(KEY).shuffle(1, 3).tolist() == [2, 0, 1]

@@ -23,7 +23,7 @@ from affidavit_plugins.tabular.trees import Boosting, Forest, Tree
 
 CLASSIFIERS = [Logistic, Tree, Forest, Boosting, Additive]
 REGRESSORS = [Linear, Tree, Forest, Boosting, Additive]
-SMALL: dict[type[Model], dict[str, Any]] = {Forest: {"trees": 15}, Boosting: {"trees": 15}}
+SMALL: dict[type[Model], dict[str, Any]] = {Forest: {"trees": 15}, Boosting: {"trees": 15}, Additive: {"bins": 12}}
 
 
 def raw_rows(target: str, rows: int = 400, seed: int = 0) -> Dataset:
@@ -165,9 +165,9 @@ def test_an_infinite_number_is_refused_by_column_without_its_row(model: type[Mod
     data = raw_rows("binary", 150)
     fitted = new(model).fit(data)
     bad = data.replace_column("amount", pa.array([np.inf] * len(data)))
-    with pytest.raises(InvalidInput, match="'amount' holds an infinite"):
+    with pytest.raises(InvalidInput, match="'amount'.* infinite"):
         fitted.predict(bad)
-    with pytest.raises(InvalidInput, match="'amount' holds an infinite"):
+    with pytest.raises(InvalidInput, match="'amount'.* infinite"):
         new(model).fit(bad)
 
 

@@ -73,14 +73,14 @@ def _repeated(event: Event) -> NDArray[np.float64]:
         chance = [_delta(base, math.log1p(1 / (order - 1))) for order in ORDERS]
         found = base + event.mean * np.asarray(chance) + often
     else:
-        gamma = _gamma(event.mean, event.shape)
-        best = (1 + event.shape) * np.min((1 - 1 / ORDERS) * base - math.log(gamma) / ORDERS)
+        found_gamma = gamma(event.mean, event.shape)
+        best = (1 + event.shape) * np.min((1 - 1 / ORDERS) * base - math.log(found_gamma) / ORDERS)
         found = base + often + best
     # A divergence of lower order is at most one of higher order.
     return np.asarray(np.minimum.accumulate(np.maximum(found, 0.0)[::-1])[::-1])
 
 
-def _gamma(mean: float, shape: float) -> float:
+def gamma(mean: float, shape: float) -> float:
     """The γ at which the truncated negative binomial distribution of this `shape` (η) has this mean (definition 1)."""
     if mean == 1:
         return 1.0

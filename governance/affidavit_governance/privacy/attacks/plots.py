@@ -75,8 +75,8 @@ def plot_membership(report: MembershipReport, path: str | Path, *, epsilon: floa
         axes.plot(place, max(rate.value, floor), "o", color=INK, markersize=4.5, zorder=5)
         axes.annotate(
             f"{100 * rate.value:.3g}% at {100 * point.limit:g}%",
-            (place, low if rate.value > 0.1 else high),  # off the curve, which rises to the right
-            (5, -12) if rate.value > 0.1 else (5, 5),
+            (place, low if low > 3 * floor else high),  # below the curve, which rises, where there is room
+            (5, -10) if low > 3 * floor else (5, 5),
             textcoords="offset points",
             fontsize=8,
             color=INK,

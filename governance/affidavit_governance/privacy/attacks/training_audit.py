@@ -66,7 +66,8 @@ def audit_training(
     policy
         The claim to audit. `records` must be declared, so that the number of rows, which the coins change, plays no part.
     canaries
-        Indices of the canary rows: crafted ones, such as rows with a wrong label, leak most.
+        Indices of the canary rows. Crafted ones leak most: rows with a wrong label, and of many directions, because canaries whose
+        gradients point alike hide one another.
     reserve
         As for `PrivateEngine`: an audit of a run on private rows spends their budget like any other run.
     guesses, confidence

@@ -11,8 +11,6 @@ from affidavit_governance.privacy.accounting import Event, calibrate, calibrate_
 from affidavit_governance.privacy.accounting.events import RELATIONS
 
 NOTHING = "Nothing is left: use other data, or raise the budget and say why."
-USUAL = ((0.01, 1000), (0.1, 100))
-"""Sampling rates and steps of usual runs, for where a run's own are not known."""
 
 
 def what_fits(before: Sequence[Event], events: Sequence[Event], *, delta: float, limit: float) -> str:
@@ -29,7 +27,7 @@ def what_fits(before: Sequence[Event], events: Sequence[Event], *, delta: float,
     trainings = [event for event in events if event.mechanism == "gaussian" and event.steps > 1]
     training = trainings[0] if len(trainings) == 1 else None
     others = [event for event in events if event is not training]
-    epsilon = _epsilon(before, others, training, events[0], delta=delta, limit=limit) if spent < limit * 0.999 else 0.0
+    epsilon = _epsilon(before, events[0], delta=delta, limit=limit) if spent < limit * 0.999 else 0.0
     if epsilon <= 0:
         return NOTHING
     text = f"{limit - spent:.4g} is left; composed jointly, a run with privacy.epsilon = {epsilon:g} would fit"
@@ -48,25 +46,15 @@ def _widest(events: Sequence[Event]) -> tuple[str, int] | None:
     return max(events, key=lambda event: RELATIONS.index(event.relation)).relation, max(event.group_size for event in events)
 
 
-def _epsilon(before: Sequence[Event], others: Sequence[Event], training: Event | None, like: Event, *, delta: float, limit: float) -> float:
+def _epsilon(before: Sequence[Event], like: Event, *, delta: float, limit: float) -> float:
     """The largest ε, in whole hundredths, of one more run; composition is joint, so this is more than limit minus spent.
 
-    It is that of a single Gaussian mechanism, which keeps a run's place until its own mechanisms are known, and composes no better than
-    sampled ones of the same ε. Where the runs before have other neighbours, what that costs depends on the mechanism: the run's own, or
-    usual ones, are tried too.
+    It is that of a single Gaussian mechanism, which keeps a run's place until its own mechanisms are known. Sampled ones of the same ε
+    compose with what is there at least as well, also where that is about wider neighbours.
     """
     place = Event("gaussian", 1.0, 1.0, 1, like.relation, like.group_size)
-    shapes: list[tuple[Sequence[Event], Event]] = [((), place)]
-    if _widest(before) not in (None, (like.relation, like.group_size)):
-        shapes += [(others, training)] if training is not None else [((), replace(place, sampling_rate=q, steps=steps)) for q, steps in USUAL]
-    found = []
-    for beside, shape in shapes:
-        try:
-            sigma = _calibrate(shape, limit, delta, (*before, *beside))
-        except UsageError:  # what it releases besides costs more than is left
-            continue
-        found.append(joint_epsilon([*beside, replace(shape, noise_multiplier=sigma)], delta))
-    return math.floor(min(found, default=0.0) * 100) / 100
+    sigma = _calibrate(place, limit, delta, before)
+    return math.floor(joint_epsilon([replace(place, noise_multiplier=sigma)], delta) * 100) / 100
 
 
 def _like(before: Sequence[Event], others: Sequence[Event], training: Event, epsilon: float, *, delta: float, limit: float) -> str:

@@ -1,8 +1,10 @@
-"""Settling what a dead process left reserved: with evidence of who did it and why, and never below what the ledger shows to have run."""
+"""Settling what a dead process left reserved: with evidence of who did it and why, and never below what is known to have run."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affidavit.errors import Refused, UsageError
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
 LINE = "privacy.dataset_budget"
 
 
-def settle(workspace: Workspace, call: str, *, reason: str, nothing_ran: bool = False) -> Evidence:
+def settle(workspace: Workspace, call: str, *, reason: str, nothing_ran: bool = False, checkpoint: str | Path | None = None) -> Evidence:
     """Settle an unsettled reservation, and leave evidence of kind ``budget``; both in one transaction.
 
-    It becomes spent as it was reserved, or as the outcome of the call in the ledger says that it ran.
+    It becomes spent as the outcome of the call in the ledger says that it ran; where that says nothing, as its checkpoint counts its steps;
+    and where there is none, as it was reserved.
 
     Parameters
     ----------
@@ -31,11 +34,13 @@ def settle(workspace: Workspace, call: str, *, reason: str, nothing_ran: bool = 
         Why; it stands in evidence, so write no personal data.
     nothing_ran
         Give the whole reservation back, on the word of whoever says so.
+    checkpoint
+        The folder of the run's checkpoint. It is believed as it is: nobody signed it.
 
     Raises
     ------
     UsageError
-        No reason, or no such reservation.
+        No reason, no such reservation, or a checkpoint of another run.
     Refused
         The call is still under way, or it is to be settled as if nothing had run and the ledger shows that something did.
     """
@@ -43,7 +48,9 @@ def settle(workspace: Workspace, call: str, *, reason: str, nothing_ran: bool = 
         raise UsageError("Settling a privacy budget needs a reason.", hint="Say what happened to the run.")
     budget = Budget(workspace.store)
     held = _find(budget, call)
-    executed = _what_ran(workspace, call)
+    executed, action = _what_ran(workspace, call), "as-executed"
+    if executed is None and checkpoint is not None:
+        executed, action = _what_was_counted(workspace, held, Path(checkpoint)), "as-checkpointed"
     if nothing_ran and (executed or held.continues):
         steps = sum(event.steps for event in executed or held.events)
         raise Refused(
@@ -57,7 +64,7 @@ def settle(workspace: Workspace, call: str, *, reason: str, nothing_ran: bool = 
     stands: Sequence[Event] = () if nothing_ran else held.events if executed is None else executed
     predicate: dict[str, JSON] = {
         "call": call,
-        "action": "nothing-ran" if nothing_ran else "as-reserved" if executed is None else "as-executed",
+        "action": "nothing-ran" if nothing_ran else "as-reserved" if executed is None else action,
         "reason": reason.strip(),
         "by": workspace.actor.name,
         "roots": list(held.roots),
@@ -98,3 +105,23 @@ def _what_ran(workspace: Workspace, call: str) -> list[Event] | None:
         )
     events = ((outcome or {}).get("stages", {}).get("privacy") or {}).get("events")
     return None if events is None else [Event.from_json(event) for event in events]
+
+
+def _what_was_counted(workspace: Workspace, held: Reservation, folder: Path) -> list[Event]:
+    """The mechanisms that a run's checkpoint counts, with the steps since it was written."""
+    from affidavit_governance.privacy.training.checkpoints import Checkpoint
+    from affidavit_governance.privacy.training.resume import Keeper
+
+    try:
+        identity = json.loads((folder / "checkpoint.json").read_bytes())["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"'{folder}' holds no checkpoint.", hint="Leave it out to settle the call as it was reserved.") from None
+    checkpoint = Checkpoint(folder, identity)
+    try:
+        keeper = Keeper(checkpoint, held.call)
+        if held.call not in keeper.earlier_calls or identity.get("workspace") != workspace.store.workspace_id:
+            raise UsageError(f"The checkpoint '{folder}' is not of call {held.call}.", hint="Leave it out to settle the call as it was reserved.")
+        first = held.events[0]
+        return [*(event for event, _ in keeper.statistics), *keeper.taken_before((first.relation, first.group_size))]
+    finally:
+        checkpoint.close()

@@ -206,12 +206,15 @@ class Budget:
         with self._store.read() as connection:
             return joint_epsilon(_events(_others(connection, "", [root])[root]), delta)
 
-    def with_runs(self, roots: Iterable[str], epsilons: Sequence[float], *, delta: float) -> float:
-        """ε at `delta` that the fullest of `roots` would have spent after one more run for each of `epsilons`.
+    def with_runs(
+        self, roots: Iterable[str], epsilons: Sequence[float], *, delta: float, relation: str = "add-or-remove-one", group_size: int = 1
+    ) -> float:
+        """ε at `delta` that the fullest of `roots` would have spent after one more run for each of `epsilons`, of the neighbours named.
 
         A run's mechanisms are not known beforehand; each is taken as one Gaussian mechanism of its ε, which is what keeps its place.
         """
-        runs = [Event("gaussian", calibrate(epsilon, sampling_rate=1.0, steps=1, delta=delta)) for epsilon in epsilons]
+        sigmas = [calibrate(each, sampling_rate=1.0, steps=1, delta=delta, relation=relation, group_size=group_size) for each in epsilons]
+        runs = [Event("gaussian", sigma, 1.0, 1, relation, group_size) for sigma in sigmas]
         names = sorted(roots)
         with self._store.read() as connection:
             recorded = _others(connection, "", names)

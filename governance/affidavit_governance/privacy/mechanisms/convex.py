@@ -78,7 +78,7 @@ LOSSES = {
 
 def clipped(rows: Floats, bound: float) -> Floats:
     """Each row, scaled down to an L2 norm of at most `bound`; a row that is not finite becomes zero."""
-    finite = np.isfinite(rows).all(axis=1)
+    finite = np.asarray(np.isfinite(rows).all(axis=1))
     kept = np.where(finite[:, None], rows, 0.0)
     # Divided by its largest entry first: neither the square of a huge number nor its inverse leaves the range of floating point.
     largest = np.abs(kept).max(axis=1, initial=0.0)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from affidavit.errors import InvalidInput, PluginError, UsageError
+from affidavit.errors import InvalidInput, PluginError, Refused
 from affidavit.interfaces.governance import JSON
 from affidavit.interfaces.training import Release
 from affidavit_governance.privacy.accounting import Event, calibrate, joint_epsilon
@@ -56,7 +56,9 @@ class PrivateReleases:
     PluginError
         There is nothing to release, or a kind or share that does not exist.
     UsageError
-        What was released before leaves nothing, or the fixed σ costs more than `epsilon`.
+        What was released before leaves nothing.
+    Refused
+        The fixed σ costs more than `epsilon`; none at all always does.
     """
 
     def __init__(
@@ -82,13 +84,21 @@ class PrivateReleases:
         def cost(sigma: float) -> float:
             return joint_epsilon([*before, *self._planned_at(sigma)], delta)
 
-        if noise_multiplier is not None:
-            self._sigma = noise_multiplier
-            if cost(self._sigma) > epsilon:
-                raise UsageError(f"A noise multiplier of {noise_multiplier:g} costs epsilon {cost(self._sigma):.4g}, above {epsilon:g}.")
-        else:
+        if noise_multiplier is None:
             alone = calibrate(epsilon, sampling_rate=1.0, steps=1, delta=delta, extra=before, relation=relation, group_size=group_size)
             self._sigma = alone if all(kind == "sums" for kind, _ in plan) else _smallest(cost, epsilon, alone)
+        else:
+            spent = cost(noise_multiplier) if noise_multiplier > 0 else math.inf
+            if spent > epsilon:
+                raise Refused(
+                    f"A noise multiplier of {noise_multiplier:g} costs epsilon {spent:.4g}, and the policy allows {epsilon:g}.",
+                    by="privacy",
+                    line="privacy.noise_multiplier",
+                    measured=round(spent, 4),
+                    bound=epsilon,
+                    satisfy="Leave it out: the smallest one that fits is found.",
+                )
+            self._sigma = noise_multiplier
         self._executed: list[Event] = []
         self._done = 0
         self.non_finite = 0

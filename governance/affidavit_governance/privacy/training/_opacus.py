@@ -108,6 +108,14 @@ def _row_squares(samples: Tensor) -> Tensor:
 
 
 def _attach(module: nn.Module) -> Any:
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.RNNBase | nn.MultiheadAttention):
+            raise Refused(
+                f"Opacus cannot give per-example gradients of layer '{name}' ({type(layer).__name__}).",
+                by="privacy",
+                line="privacy.engine",
+                satisfy=f"Use the native engine, or opacus.layers.DP{type(layer).__name__}.",
+            )
     try:
         hooks = GradSampleHooks(module, loss_reduction="sum", strict=True)
     except (NotImplementedError, ValueError) as error:

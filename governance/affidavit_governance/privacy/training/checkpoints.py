@@ -73,6 +73,7 @@ class Checkpoint:
     def __init__(self, folder: Path, identity: Mapping[str, JSON]) -> None:
         self._files = FolderFiles(folder)
         self._folder, self._identity = folder, json.loads(canonical_json(identity, "What the run is"))
+        self._boot = _boot()
         self._steps = os.open(folder / _STEPS, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self._lock()
@@ -129,7 +130,7 @@ class Checkpoint:
             return 0, 0
         count, claimed, boot = _COUNT.unpack(data)
         # The count is in the system's memory until the system writes it: it survives the process, and after a crash of the machine the claim holds.
-        taken = count if boot == _boot() != bytes(16) else max(count, claimed)
+        taken = count if boot == self._boot != bytes(16) else max(count, claimed)
         loop = self.state["loop"]
         if loop["taken"] > taken:
             raise self._damaged("counts fewer steps than its weights have")
@@ -148,7 +149,7 @@ class Checkpoint:
         self.taken = step
 
     def _write_count(self, count: int, claimed: int, *, sync: bool) -> None:
-        os.pwrite(self._steps, _COUNT.pack(count, claimed, _boot()), 0)
+        os.pwrite(self._steps, _COUNT.pack(count, claimed, self._boot), 0)
         if sync:
             os.fsync(self._steps)
         self._claimed = claimed

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,9 +51,10 @@ def _fix(layer: nn.Module) -> str | None:
         if not getattr(layer.self_attn, "batch_first", True) and any(parameter.requires_grad for parameter in layer.parameters()):
             return "Make it with batch_first=True, and give it examples × steps × features: its linear layers see the batch in second place."
         return None
-    if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[no-untyped-call]  # torch's own
+    if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
         return "Run the module once on any input before training: its parameters have no shape yet."
-    if isinstance(layer, torch.jit.ScriptModule | torch._dynamo.OptimizedModule) or layer._compiled_call_impl is not None:
+    # torch.compile's module holds the one it was given as "_orig_mod".
+    if isinstance(layer, torch.jit.ScriptModule) or "_orig_mod" in layer._modules or layer._compiled_call_impl is not None:
         return "Train the module as it was before it was compiled: a compiled layer does not show what each example did."
     if isinstance(layer, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return "Train the module that is inside of it."
@@ -120,7 +120,8 @@ class BruteForce:
         chosen = indices[:EXAMPLES]
         device = next(iter(self._names)).device
         devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), _even(), torch.enable_grad():
+        even = _Even()  # type: ignore[no-untyped-call]  # torch's own
+        with torch.random.fork_rng(devices=devices), even, torch.enable_grad():
             self._compare(chosen, gradients, losses)
 
     def _compare(self, chosen: NDArray[np.int64], gradients: Gradients, losses: Losses) -> None:
@@ -140,6 +141,9 @@ class BruteForce:
                 tolerance = _tolerance(expected, precise=precise)
                 if not (_near(together[i], loss, tolerance) and _near(ours[i], loss, tolerance)):
                     raise _mixing()
+            for i in good:
+                _, expected = alone[i]
+                tolerance = _tolerance(expected, precise=precise)
                 only = torch.zeros_like(squared_norms)
                 only[i] = 1.0
                 found = [torch.zeros(p.shape, dtype=torch.promote_types(p.dtype, torch.float32), device=p.device) for p in parameters]
@@ -151,7 +155,10 @@ class BruteForce:
 
     def _one(self, index: int, losses: Losses) -> tuple[Tensor, list[Tensor]]:
         """Loss and gradients of one example."""
-        loss = one_loss_each(losses(np.array([index])), 1)
+        try:
+            loss = one_loss_each(losses(np.array([index])), 1)
+        except ValueError as error:  # as functional.batch_norm has it
+            raise _mixing() from error
         if not loss.requires_grad:
             raise PluginError("The losses do not depend on any parameter that trains.", hint="Compute them with gradients enabled.")
         found = torch.autograd.grad(loss.sum(), list(self._names), allow_unused=True)
@@ -202,13 +209,7 @@ def _differs(what: str) -> Refused:
     )
 
 
-@contextmanager
-def _even() -> Iterator[None]:
-    with _Even():
-        yield
-
-
-class _Even(TorchDispatchMode):
+class _Even(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Puts constants in the place of random numbers."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

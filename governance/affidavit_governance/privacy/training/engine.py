@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from affidavit.artifacts import canonical_json
 from affidavit.errors import InvalidInput, PluginError, Refused, UsageError
 from affidavit.interfaces.governance import JSON
 from affidavit.interfaces.training import Release
@@ -28,8 +29,10 @@ from affidavit_governance.privacy.accounting import (
 from affidavit_governance.privacy.mechanisms import statistics
 from affidavit_governance.privacy.mechanisms.releases import PrivateReleases
 from affidavit_governance.privacy.randomness import Purpose, Randomness
+from affidavit_governance.privacy.training.distributed import Ranks, parameter_bytes
 from affidavit_governance.privacy.training.loop import PrivateLoop
 from affidavit_governance.privacy.training.meter import epsilon_so_far
+from affidavit_governance.privacy.training.norms import batchnorms_replaced
 from affidavit_governance.privacy.training.resume import Keeper, Statistic
 from affidavit_governance.privacy.training.sampling import make_sampler
 
@@ -61,6 +64,8 @@ class PrivateEngine:
         Where randomness comes from. None, for everything but replay in tests, is the operating system.
     keeper
         Keeps the run's checkpoint, and knows what earlier processes of the run did.
+    ranks
+        The processes that train together; `reserve` is then called in the first one alone.
     """
 
     private = True
@@ -72,12 +77,15 @@ class PrivateEngine:
         reserve: Callable[[Sequence[Event]], None],
         source: Randomness | None = None,
         keeper: Keeper | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        if keeper is not None and ranks is not None:
+            raise UsageError("A training in several processes keeps no checkpoint.", hint="Leave out 'checkpoint'.")
         self._policy = policy
         self._reserve = reserve
         self._planned: tuple[Event, ...] = ()
         self._source = source or Randomness()
-        self._keeper = keeper
+        self._keeper, self._ranks = keeper, ranks
         self._statistics: list[Statistic] = [] if keeper is None else list(keeper.statistics)
         self._loop: PrivateLoop | None = None
         self._releases: PrivateReleases | None = None
@@ -131,7 +139,10 @@ class PrivateEngine:
             if self._keeper is not None:
                 self._keeper.keep_statistics(self._statistics)
             noisy = torch.tensor(counts)
-            self._source.add_noise_([noisy], deviation, Purpose.STATISTICS_NOISE, len(self._statistics))
+            if self._ranks is None or self._ranks.first:
+                self._source.add_noise_([noisy], deviation, Purpose.STATISTICS_NOISE, len(self._statistics))
+            if self._ranks is not None:
+                self._ranks.send([noisy])
             return noisy.numpy(), deviation
 
         center, scale, note["undetermined"] = statistics.center_and_scale(columns, release)
@@ -166,31 +177,36 @@ class PrivateEngine:
         earlier = None if self._keeper is None else self._keeper.settings
         sigma = self._choose_noise(planned, released) if earlier is None else float(earlier["noise_multiplier"])
         settings = {"noise_multiplier": sigma, "sampler": policy.sampler, "sampling_rate": rate, "steps_per_epoch": steps_per_epoch, "epochs": epochs}
-        taken = 0 if self._keeper is None else self._keeper.begin(module, optimizer, settings)
-        loop = PrivateLoop(
-            module,
-            optimizer,
-            rows=rows,
-            sampling_rate=rate,
-            expected_batch_size=rate * records,
-            steps_per_epoch=steps_per_epoch,
-            epochs=epochs,
-            noise_multiplier=sigma,
-            max_grad_norm=policy.max_grad_norm,
-            source=self._source,
-            engine=policy.engine,
-            sampler=policy.sampler,
-            keeper=self._keeper,
-            taken=taken,
-        )
-        try:
-            if sigma:
-                self._set_aside([*released, replace(planned, noise_multiplier=sigma)])
-            if self._keeper is not None:
-                self._keeper.keep(loop)
-        except BaseException:
-            loop.close()
-            raise
+        # Inside of the block a failure puts the module's layers back.
+        with batchnorms_replaced(module, policy.replace_batchnorm):
+            taken = 0 if self._keeper is None else self._keeper.begin(module, optimizer, settings)
+            sampling = None if self._ranks is None else self._meet(self._ranks, module, {**settings, "rows": rows})
+            loop = PrivateLoop(
+                module,
+                optimizer,
+                rows=rows,
+                sampling_rate=rate,
+                expected_batch_size=rate * records,
+                steps_per_epoch=steps_per_epoch,
+                epochs=epochs,
+                noise_multiplier=sigma,
+                max_grad_norm=policy.max_grad_norm,
+                source=self._source,
+                engine=policy.engine,
+                sampler=policy.sampler,
+                keeper=self._keeper,
+                taken=taken,
+                ranks=self._ranks,
+                sampling=sampling,
+            )
+            try:
+                if sigma:
+                    self._set_aside([*released, replace(planned, noise_multiplier=sigma)])
+                if self._keeper is not None:
+                    self._keeper.keep(loop)
+            except BaseException:
+                loop.close()
+                raise
         self._loop, self._noise_multiplier = loop, sigma
         self._settings = {
             "sampling_rate": rate if policy.sampler == "poisson" else None,
@@ -199,6 +215,15 @@ class PrivateEngine:
             "expected_batch_size": rate * records,
         }
         return loop
+
+    def _meet(self, ranks: Ranks, module: Any, said: dict[str, JSON]) -> Randomness:
+        """Make sure that all processes train the same, from the first one's weights; gives what they draw their batches from."""
+        shapes: dict[str, JSON] = {name: list(parameter.shape) for name, parameter in module.named_parameters() if parameter.requires_grad}
+        same = {**said, "policy": self._policy.model_dump(mode="json"), "torch": version("torch"), "parameters": shapes}
+        ranks.check_same("what they train", canonical_json(same, "What is trained"))
+        ranks.send([tensor.detach() for tensor in module.state_dict().values()])
+        self._module = module
+        return Randomness(ranks.new_key(lambda: self._source.words(Purpose.SAMPLING_KEY, 0, 4).tobytes()))
 
     def _choose_noise(self, planned: Event, released: Sequence[Event]) -> float:
         """The smallest noise multiplier for `planned` after what was `released`, or the policy's. Raises Refused where that one costs too much."""
@@ -240,8 +265,11 @@ class PrivateEngine:
         """
         if self._loop is not None or self._releases is not None:
             raise PluginError("A model began private training twice; its noise is calibrated for one run.")
-        if self._keeper is not None:
-            raise UsageError("This model type trains without steps and has no checkpoints.", hint="Leave out 'checkpoint'.")
+        if self._keeper is not None or self._ranks is not None:
+            raise UsageError(
+                "This model type trains without steps: it has no checkpoints and trains in one process.",
+                hint="Leave out 'checkpoint' and 'distributed'.",
+            )
         policy, released = self._policy, self.events
         releases = PrivateReleases(
             plan,
@@ -259,10 +287,15 @@ class PrivateEngine:
 
     def spent(self) -> tuple[float, float]:
         """About the ε that was spent so far, and the ε that the policy allows."""
+        if self._policy.without_noise:
+            return math.inf, self._policy.epsilon
         return epsilon_so_far(self.events, self._planned, self._policy.delta), self._policy.epsilon
 
     def _set_aside(self, planned: Sequence[Event]) -> None:
-        self._reserve(planned)
+        if self._ranks is None:
+            self._reserve(planned)
+        else:
+            self._ranks.first_does(lambda: self._reserve(planned))
         self._planned = tuple(planned)
 
     # -- what governance asks for ---------------------------------------------------------------------------------------------------
@@ -295,6 +328,8 @@ class PrivateEngine:
                 f"Model type '{model_type}' took {self._loop.executed} of the {self._loop.planned} private steps that it announced.",
                 hint="The model is not returned: stopping early by what the rows say would tell about them.",
             )
+        if self._ranks is not None:
+            self._ranks.check_same("the parameters that they trained", parameter_bytes(self._module))
         if self._loop.buffers_changed is not None:
             raise Refused(
                 f"Buffer '{self._loop.buffers_changed}' of model type '{model_type}' changed in training, without noise.",
@@ -331,6 +366,7 @@ class PrivateEngine:
             "releases": [] if self._releases is None else list(self._releases.notes),
             "events": [event.to_json() for event in events],
             "continues": [] if self._keeper is None else list(self._keeper.earlier_calls),
+            "processes": 1 if self._ranks is None else self._ranks.size,
             "steps_lost": 0 if self._keeper is None else self._keeper.lost,
             "randomness": self._source.description,
             **self._settings,

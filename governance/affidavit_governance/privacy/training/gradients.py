@@ -19,18 +19,17 @@ Losses = Callable[[NDArray[np.int64]], Any]
 
 
 class Gradients(Protocol):
-    """The per-example gradients of one part of a batch at a time.
+    """The per-example gradients of one part of a batch at a time."""
 
-    Attributes
-    ----------
-    coarse
-        Whether the last part was computed, at least in part, in half precision.
-    bytes_per_example
-        What the last part held for each example.
-    """
+    @property
+    def coarse(self) -> bool:
+        """Whether the last part was computed, at least in part, in half precision."""
+        ...
 
-    coarse: bool
-    bytes_per_example: int
+    @property
+    def bytes_per_example(self) -> int:
+        """What the last part held for each example."""
+        ...
 
     def compute(self, part: NDArray[np.int64], losses: Losses) -> tuple[Tensor, Tensor]:
         """Forward and backward pass of the rows `part`: their losses and their squared gradient norms, both of shape ``(len(part),)``."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from affidavit_governance.privacy.training.attention import attention
-from affidavit_governance.privacy.training.recurrent import recurrent
+from affidavit_governance.privacy.training.recurrent import recurrent, recurrent_cell
 from affidavit_governance.privacy.training.tape import Tape
 
 Rule = Callable[..., Any]
@@ -39,9 +39,7 @@ def _conv(tape: Tape, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, input: Tensor) -
 
 def _layer_norm(tape: Tape, layer: nn.LayerNorm, input: Tensor) -> Tensor:
     axes = range(input.dim() - len(layer.normalized_shape), input.dim())
-    return tape.norm(
-        input, layer.weight, layer.bias, lambda x, w, b: functional.layer_norm(x, layer.normalized_shape, w, b, layer.eps), list(axes)
-    )
+    return tape.norm(input, layer.weight, layer.bias, lambda x, w, b: functional.layer_norm(x, layer.normalized_shape, w, b, layer.eps), list(axes))
 
 
 def _rms_norm(tape: Tape, layer: nn.RMSNorm, input: Tensor) -> Tensor:
@@ -68,6 +66,10 @@ def _recurrent(tape: Tape, layer: nn.RNNBase, input: Any, hx: Any = None) -> Any
     return recurrent(layer, tape, input, hx)
 
 
+def _recurrent_cell(tape: Tape, layer: nn.RNNCellBase, input: Tensor, hx: Any = None) -> Any:
+    return recurrent_cell(layer, tape, input, hx)
+
+
 def _attention(tape: Tape, layer: nn.MultiheadAttention, *args: Any, **kwargs: Any) -> Any:
     return attention(layer, tape, *args, **kwargs)
 
@@ -87,6 +89,9 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.LSTM: _recurrent,
     nn.GRU: _recurrent,
     nn.RNN: _recurrent,
+    nn.LSTMCell: _recurrent_cell,
+    nn.GRUCell: _recurrent_cell,
+    nn.RNNCell: _recurrent_cell,
     nn.MultiheadAttention: _attention,
 }
 """By the class whose forward the layer has: a subclass with a forward of its own goes through the fallback."""
@@ -133,7 +138,7 @@ def units(module: nn.Module, trained: Mapping[nn.Parameter, str]) -> dict[str, n
         if layer in seen:
             return
         seen.add(layer)
-        inside = layer.parametrizations.parameters() if torch.nn.utils.parametrize.is_parametrized(layer) else ()  # type: ignore[union-attr,operator]
+        inside = layer.parametrizations.parameters() if torch.nn.utils.parametrize.is_parametrized(layer) else ()  # type: ignore[union-attr]  # it has them
         # Lists and dictionaries of parameters have no forward: who holds one uses what is in it.
         lists = [child for child in layer.children() if isinstance(child, (nn.ParameterList, nn.ParameterDict))]
         listed = (parameter for held in lists for parameter in held.parameters())
@@ -182,4 +187,3 @@ class _Routed:
         # A copy of the module is not the module that trains: it computes by itself, with its own parameters.
         copy = memo.get(id(self._layer))
         return self if copy is None else MethodType(type(copy).forward, copy)
-

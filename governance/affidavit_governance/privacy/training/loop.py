@@ -13,6 +13,7 @@ from torch import nn
 from affidavit.errors import PluginError
 from affidavit_governance.privacy.randomness import Randomness
 from affidavit_governance.privacy.training.checks import BruteForce, check_module, check_optimizer
+from affidavit_governance.privacy.training.distributed import Ranks
 from affidavit_governance.privacy.training.gradients import Losses, make_gradients
 from affidavit_governance.privacy.training.optimizer import PrivateStep
 from affidavit_governance.privacy.training.resume import Keeper
@@ -56,15 +57,17 @@ class PrivateLoop:
         sampler: Literal["poisson", "shuffle"] = "poisson",
         keeper: Keeper | None = None,
         taken: int = 0,
+        ranks: Ranks | None = None,
+        sampling: Randomness | None = None,
     ) -> None:
         check_module(module)
         names = check_optimizer(module, optimizer)
         self._module = module
-        self.sampler = make_sampler(sampler, source, rows=rows, rate=sampling_rate, steps_per_epoch=steps_per_epoch)
+        self.sampler = make_sampler(sampler, sampling or source, rows=rows, rate=sampling_rate, steps_per_epoch=steps_per_epoch)
         self._steps_per_epoch = steps_per_epoch
         self.planned = steps_per_epoch * epochs
         self.drawn = self._skip = taken
-        self._keeper = keeper
+        self._keeper, self._ranks = keeper, ranks
         self.empty_batches, non_finite = (0, 0) if keeper is None else keeper.counts()
         self.buffers_changed: str | None = None
         self._pending: NDArray[np.int64] | None = None
@@ -80,6 +83,7 @@ class PrivateLoop:
             source=source,
             taken=taken,
             count=None if keeper is None else keeper.count,
+            ranks=ranks,
         )
         self._step.non_finite = non_finite
         names = {parameter: names[parameter] for parameter in self._step.parameters}
@@ -141,13 +145,10 @@ class PrivateLoop:
         if self._closed or self._pending is None or not np.array_equal(indices, self._pending):
             raise PluginError("The training loop made a step with other rows than the batch it was given.")
         self._step.clear()
-        try:
-            self._brute_force.check(indices, self._gradients, losses)
-            for part in self._parts(indices):
-                _, squared_norms = self._gradients.compute(part, losses)
-                self._step.add(self._gradients, squared_norms)
-        finally:
-            self._gradients.clear()
+        if self._ranks is None:
+            self._sum_up(indices, losses)
+        else:
+            self._sum_up_share(self._ranks, indices, losses)
         self._inside = True
         try:
             self._step.take()
@@ -157,6 +158,24 @@ class PrivateLoop:
         self.empty_batches += not len(indices)
         self._pending = None
         return float("nan")
+
+    def _sum_up(self, indices: NDArray[np.int64], losses: Losses) -> None:
+        try:
+            self._brute_force.check(indices, self._gradients, losses)
+            for part in self._parts(indices):
+                _, squared_norms = self._gradients.compute(part, losses)
+                self._step.add(self._gradients, squared_norms)
+        finally:
+            self._gradients.clear()
+
+    def _sum_up_share(self, ranks: Ranks, indices: NDArray[np.int64], losses: Losses) -> None:
+        before = self._step.non_finite
+        try:
+            self._sum_up(ranks.share(indices), losses)
+        except BaseException:
+            ranks.agree(True, 0)
+            raise
+        self._step.non_finite = before + ranks.agree(False, self._step.non_finite - before)
 
     def _parts(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """The batch in parts of nearly equal size that fit in memory."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from affidavit_governance.privacy.randomness import Purpose, Randomness
+from affidavit_governance.privacy.training.distributed import Ranks
 from affidavit_governance.privacy.training.gradients import Gradients
 
 
@@ -35,15 +36,17 @@ class PrivateStep:
         source: Randomness,
         taken: int = 0,
         count: Callable[[int], None] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._optimizer, self._parameters, self._source = optimizer, list(parameters), source
         self._deviation = noise_multiplier * max_grad_norm
         self._max_grad_norm, self._expected_batch_size = max_grad_norm, expected_batch_size
         self.non_finite = 0
-        self.released, self._count = taken, count
+        self.released, self._count, self._ranks = taken, count, ranks
         self._flat = _flat_sums(self._parameters)
         self._sums = [view for flat, group in self._flat for view in _views(flat, group)]
         self._order = [parameter for _, group in self._flat for parameter in group]
+        self._dirty = False
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -52,9 +55,13 @@ class PrivateStep:
 
     def clear(self) -> None:
         """Forget the sums and every gradient, also those that an abandoned step or a stranger left behind."""
-        for flat, _ in self._flat:
-            flat.zero_()
-        self._optimizer.zero_grad(set_to_none=True)
+        if self._dirty:
+            for flat, _ in self._flat:
+                flat.zero_()
+            self._dirty = False
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     @torch.no_grad()
     def add(self, gradients: Gradients, squared_norms: Tensor) -> None:
@@ -70,6 +77,7 @@ class PrivateStep:
             self.non_finite += number
             factors.masked_fill_(bad, 0.0)
             gradients.drop(bad)
+        self._dirty = True
         gradients.add_sums(factors, self._sums)
 
     @torch.no_grad()
@@ -79,9 +87,14 @@ class PrivateStep:
         self.released += 1
         if self._count is not None:
             self._count(self.released)
+        self._dirty = True
         flats = [flat for flat, _ in self._flat]
-        if self._deviation:
+        if self._ranks is not None:
+            self._ranks.add_up(flats)
+        if self._deviation and (self._ranks is None or self._ranks.first):
             self._source.add_noise_(flats, self._deviation, Purpose.GRADIENT_NOISE, self.released)
+        if self._ranks is not None:
+            self._ranks.send(flats)
         for flat in flats:
             flat.div_(self._expected_batch_size)
         for parameter, total in zip(self._order, self._sums, strict=True):
@@ -100,5 +113,5 @@ def _flat_sums(parameters: list[nn.Parameter]) -> list[tuple[Tensor, list[nn.Par
 
 
 def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    parts = flat.split([parameter.numel() for parameter in parameters])
+    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
     return [part.view(parameter.shape) for part, parameter in zip(parts, parameters, strict=True)]

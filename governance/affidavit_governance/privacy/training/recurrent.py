@@ -49,12 +49,7 @@ def recurrent(layer: nn.RNNBase, tape: Tape, inputs: Any, state: Any = None) -> 
     """
     packed = inputs if isinstance(inputs, PackedSequence) else None
     if packed is None and inputs.dim() != 3:
-        raise Refused(
-            f"A {type(layer).__name__} got one sequence without a dimension for examples; its gradient cannot be told by example.",
-            by="privacy",
-            line="privacy.epsilon",
-            satisfy="Give the layer a batch of sequences: examples × steps × features with batch_first=True.",
-        )
+        raise _without_examples(layer, "examples × steps × features with batch_first=True")
     sequences, lengths = (inputs if layer.batch_first else inputs.transpose(0, 1), None) if packed is None else _unpacked(packed)
     states = _initial(layer, sequences, inputs if packed is None else packed, state)
     live = None if lengths is None or bool((lengths == sequences.shape[1]).all()) else _live(lengths, sequences)
@@ -74,9 +69,38 @@ def recurrent(layer: nn.RNNBase, tape: Tape, inputs: Any, state: Any = None) -> 
     return result, final_states if isinstance(layer, nn.LSTM) else final_states[0]
 
 
+def recurrent_cell(cell: nn.RNNCellBase, tape: Tape, inputs: Tensor, state: Any = None) -> Any:
+    """What ``cell(inputs, state)`` gives, with every use of a parameter on `tape`: one step, which a module calls in a loop of its own.
+
+    Parameters
+    ----------
+    cell
+        An `torch.nn.LSTMCell`, `torch.nn.GRUCell` or `torch.nn.RNNCell`.
+    inputs
+        Examples × features.
+    state
+        Examples × features, for an LSTMCell a pair of these; zeros where None.
+
+    Raises
+    ------
+    Refused
+        `inputs` has no dimension for examples.
+    """
+    if inputs.dim() != 2:
+        raise _without_examples(cell, "examples × features")
+    number = 2 if isinstance(cell, nn.LSTMCell) else 1
+    if state is None:
+        before: State = (inputs.new_zeros(len(inputs), cell.hidden_size),) * number
+    else:
+        before = tuple(state) if number == 2 else (state,)
+    gates = tape.linear(inputs, cell.weight_ih, cell.bias_ih)
+    after = STEPS[_mode(cell)](gates, before, lambda hidden: tape.linear(hidden, cell.weight_hh, cell.bias_hh))
+    return after if number == 2 else after[0]
+
+
 def _direction(layer: nn.RNNBase, tape: Tape, sequences: Tensor, state: State, live: Tensor | None, suffix: str) -> tuple[Tensor, State]:
     """All steps of one layer in one direction: the hidden states, examples × steps × features, and the state after the last step."""
-    step = _step_of(layer)
+    step = STEPS[_mode(layer)]
     weight, bias = getattr(layer, f"weight_hh_{suffix}"), getattr(layer, f"bias_hh_{suffix}", None)
     projection = getattr(layer, f"weight_hr_{suffix}", None)
     gates = tape.linear(sequences, getattr(layer, f"weight_ih_{suffix}"), getattr(layer, f"bias_ih_{suffix}", None)).unbind(1)
@@ -123,8 +147,20 @@ STEPS: dict[str, Step] = {"LSTM": _lstm, "GRU": _gru, "RNN_TANH": _tanh, "RNN_RE
 """By ``layer.mode``; gates in the order in which torch stacks them in its weights."""
 
 
-def _step_of(layer: nn.RNNBase) -> Step:
-    return STEPS[layer.mode]
+def _mode(layer: nn.Module) -> str:
+    """The key of a layer's or a cell's steps."""
+    if isinstance(layer, nn.RNNBase):
+        return layer.mode
+    return f"RNN_{layer.nonlinearity.upper()}" if isinstance(layer, nn.RNNCell) else "LSTM" if isinstance(layer, nn.LSTMCell) else "GRU"
+
+
+def _without_examples(layer: nn.Module, shape: str) -> Refused:
+    return Refused(
+        f"A {type(layer).__name__} got an input without a dimension for examples, so that gradients cannot be told by example.",
+        by="privacy",
+        line="privacy.epsilon",
+        satisfy=f"Give it batches: {shape}.",
+    )
 
 
 def _initial(layer: nn.RNNBase, sequences: Tensor, inputs: Any, state: Any) -> Sequence[State]:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +35,9 @@ from torch.autograd.graph import GradientEdge
 from torch.nn import functional
 
 from affidavit.errors import PluginError, Refused
-from affidavit_governance.privacy.training import uses
-from affidavit_governance.privacy.training.uses import Resolve, Use
+from affidavit_governance.privacy.training import recorded
+from affidavit_governance.privacy.training.recorded import Resolve
+from affidavit_governance.privacy.training.uses import Use, combine
 
 
 class Tape:
@@ -66,7 +67,7 @@ class Tape:
         self._forget()
 
     def _forget(self) -> None:
-        self._edges: list[GradientEdge | Tensor] = []
+        self._edges: list[Any] = []  # GradientEdge or Tensor, which torch's types know one by one only
         self._resolve: list[Resolve] = []
         self._inputs: list[tuple[Tensor, int, str]] = []
         self._uses: dict[nn.Parameter, Use] = {}
@@ -123,15 +124,15 @@ class Tape:
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, rows: slice | None = None) -> Tensor:
         """``x @ weight.T + bias`` for x of shape (examples, ..., inputs); with `rows`, a slice with start and stop, by these rows only."""
         own, own_bias = self._own(weight), self._own(bias)
-        recorded = own is not None or own_bias is not None
-        w, b = (self._detached(weight), self._detached(bias)) if recorded else (weight, bias)
+        tracked = own is not None or own_bias is not None
+        w, b = (self._detached(weight), self._detached(bias)) if tracked else (weight, bias)
         if rows is not None:
             w, b = w[rows], None if b is None else b[rows]
-        if not recorded:
+        if not tracked:
             return functional.linear(x, w, b)
         x = self._batch_first(x, weight, bias)
         y = functional.linear(_reaching(x), w, b)
-        self._record(y, x, uses.linear(x, own, own_bias, rows), weight)
+        self._record(y, x, recorded.linear(x, own, own_bias, rows), weight)
         return y
 
     def embedding(self, indices: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
@@ -140,7 +141,7 @@ class Tape:
             return functional.embedding(indices, weight, padding_idx)
         indices = self._batch_first(indices, weight)
         y = functional.embedding(indices, _reaching(weight.detach()), padding_idx)
-        self._record(y, indices, uses.embedding(indices, self._own(weight), padding_idx), weight)
+        self._record(y, indices, recorded.embedding(indices, self._own(weight), padding_idx), weight)
         return y
 
     def conv(
@@ -161,10 +162,10 @@ class Tape:
         if not (self.trains(weight) or self.trains(bias)):
             return function(x, weight, bias, stride, padding, dilation, groups)
         if x.dim() != weight.dim():
-            self._not_batch_first(weight, bias)
+            raise self._not_batch_first(weight, bias)
         x = self._batch_first(x, weight, bias)
         y = function(_reaching(x), self._detached(weight), self._detached(bias), stride, padding, dilation, groups)
-        self._record(y, x, uses.conv(x, weight.detach(), self._own(weight), self._own(bias), (stride, padding, dilation, groups)), weight)
+        self._record(y, x, recorded.conv(x, weight.detach(), self._own(weight), self._own(bias), (stride, padding, dilation, groups)), weight)
         return y
 
     def norm(
@@ -183,7 +184,7 @@ class Tape:
             return normalise(x, weight, bias)
         x = self._batch_first(x, weight, bias)
         y = normalise(_reaching(x), self._detached(weight), self._detached(bias))
-        self._record(y, x, uses.norm(x, self._own(weight), self._own(bias), normalise, axes), weight if weight is not None else bias)
+        self._record(y, x, recorded.norm(x, self._own(weight), self._own(bias), normalise, axes), weight if weight is not None else bias)
         return y
 
     def expand(self, parameter: Tensor) -> Tensor:
@@ -195,7 +196,7 @@ class Tape:
         repeated = repeated.detach().requires_grad_()
         if not self._replays:
             self._edges.append(repeated)
-            self._resolve.append(uses.direct(own))
+            self._resolve.append(recorded.direct(own))
         return repeated
 
     def generic(self, function: Callable[..., Any], parameters: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -224,15 +225,14 @@ class Tape:
         if x.dim() > 1 and x.shape[0] == 1:
             # What all examples share, such as positions: each needs a use of its own.
             return x.expand(self._examples, *x.shape[1:])
-        self._not_batch_first(*parameters)
+        raise self._not_batch_first(*parameters)
 
-    def _not_batch_first(self, *parameters: Tensor | None) -> NoReturn:
+    def _not_batch_first(self, *parameters: Tensor | None) -> Refused:
         own = next(parameter for parameter in map(self._own, parameters) if parameter is not None)
-        self.refuse(own, "belongs to a layer whose first dimension is not the batch")
+        return self._refusal(own, "belongs to a layer whose first dimension is not the batch")
 
-    def refuse(self, parameter: nn.Parameter, why: str) -> NoReturn:
-        """Refuse to train `parameter`."""
-        raise Refused(
+    def _refusal(self, parameter: nn.Parameter, why: str) -> Refused:
+        return Refused(
             f"Per-example gradients of parameter '{self._names[parameter]}' cannot be found: it {why}.",
             by="privacy",
             line="privacy.epsilon",
@@ -283,22 +283,22 @@ class Tape:
             if gradient is not None:
                 for parameter, use in resolve(gradient):
                     collected.setdefault(parameter, []).append(use)
-        self._uses = {parameter: uses.combine(several, parameter) for parameter, several in collected.items()}
+        self._uses = {parameter: combine(several, parameter) for parameter, several in collected.items()}
         self._edges, self._resolve, self._inputs = [], [], []
 
     def _refuse_other_uses(self, losses: Tensor) -> None:
         """Walk autograd's graph: where it still reaches a trained parameter, that parameter acts past the tape."""
-        seen = set()
-        waiting = [losses.grad_fn]
+        seen: set[Any] = set()
+        waiting: list[Any] = [losses.grad_fn]  # nodes, of whose kinds torch has no types
         while waiting:
-            for node, _ in waiting.pop().next_functions:  # type: ignore[union-attr]  # only nodes wait
+            for node, _ in waiting.pop().next_functions:
                 if node is not None and node not in seen:
                     seen.add(node)
                     if type(node).__name__ == "CheckpointFunctionBackward":
                         raise _hidden()
                     if type(node).__name__ == "AccumulateGrad":
-                        if node.variable in self._names:  # type: ignore[attr-defined]  # what these nodes have
-                            self.refuse(node.variable, "is used outside its layer's own forward")  # type: ignore[attr-defined]  # as above
+                        if node.variable in self._names:
+                            raise self._refusal(node.variable, "is used outside its layer's own forward")
                     else:
                         waiting.append(node)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from affidavit.errors import PluginError, UsageError
-from affidavit.interfaces.training import TrainingEngine
+from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.training import Training, TrainingEngine
 from affidavit.policy import PrivacyPolicy
 from affidavit_governance.privacy.accounting import Event
 from affidavit_governance.privacy.attacks import (
@@ -25,6 +26,7 @@ from affidavit_governance.privacy.attacks import (
     guess,
     p_value,
 )
+from affidavit_plugins.tabular.mlp import MLP
 
 
 @pytest.mark.parametrize(("guesses", "correct", "expected"), [(1000, 900, 2.0206), (100, 100, 3.4654), (200, 180, 1.7963)])
@@ -209,3 +211,40 @@ def test_an_audit_that_would_mean_nothing_is_refused(policy: PrivacyPolicy, cana
 def test_a_model_that_did_not_train_through_the_engine_is_not_audited() -> None:
     with pytest.raises(PluginError, match="engine"):
         audit_training(lambda engine: None, PrivacyPolicy(epsilon=1.0, records=10), rows=10, canaries=np.arange(5), reserve=lambda events: None)
+
+
+def test_training_without_noise_makes_no_claim_and_shows_all_that_can_be_shown() -> None:
+    policy = PrivacyPolicy(epsilon=1.0, delta=1e-5, records=200, noise_multiplier=0.0, without_noise=True)
+    report = audit_training(dirac_fit(200), policy, rows=200, canaries=np.arange(200), reserve=lambda events: None)
+    assert report.epsilon_upper is None and not report.refuted
+    assert "no claim" in str(report)
+    # Of all 200 some are wrong, because half are guessed "in" and the coins put in a few more or less; of the outer 100 none is.
+    assert report.plans[1].correct == report.plans[1].guesses == 100
+    assert report.epsilon_lower >= report.plans[1].epsilon_detectable
+
+
+@pytest.mark.parametrize("attack", ["white box", "black box"])
+def test_a_model_type_is_audited_through_its_own_fit(attack: str) -> None:
+    generator = np.random.default_rng(0)
+    columns = {f"c{number}": generator.normal(size=60) for number in range(20)}
+    data = Dataset.from_arrow({**columns, "y": generator.choice(["yes", "no"], 60)}, target="y")
+    report = audit_training(
+        lambda engine: MLP(hidden=(8,), epochs=3, batch_size=30).fit(data, Training(engine=engine)),
+        PrivacyPolicy(epsilon=1.0, delta=1e-3, records=50),
+        rows=60,
+        canaries=np.arange(20, 60),
+        reserve=lambda events: None,
+        attack=attack,  # type: ignore[arg-type]  # a literal, from parametrize
+    )
+    assert report.canaries == 40 and not report.refuted
+
+
+def test_a_model_of_private_releases_has_no_steps_to_audit() -> None:
+    with pytest.raises(UsageError, match="no gradient steps"):
+        audit_training(
+            lambda engine: engine.releases([("sums", 1.0)]),
+            PrivacyPolicy(epsilon=1.0, records=10),
+            rows=10,
+            canaries=np.arange(5),
+            reserve=lambda events: None,
+        )

@@ -63,6 +63,17 @@ def test_the_epsilon_sigma_and_steps_that_a_refusal_names_fit(budget: Budget, ea
     assert ("widest neighbours" in (refused.satisfy or "")) == (earlier is WIDE)
 
 
+@pytest.mark.parametrize("earlier", [EARLIER, WIDE, EARLIER.under("add-or-remove-one", 2), Event("gaussian", 3.0)])
+def test_a_run_calibrated_to_the_epsilon_that_a_refusal_names_fits_whatever_its_batch(budget: Budget, earlier: Event) -> None:
+    budget.reserve("earlier", [ROOT], [earlier], delta=DELTA, limit=9.0)
+    limit = budget.spent(ROOT, DELTA) + 1.0
+    epsilon = found("epsilon = #", refusal(budget, [Event("gaussian", 0.5)], limit))
+    for rate, steps in ((1.0, 1), (0.3, 30), (0.1, 100), (0.02, 200)):
+        sigma = calibrate(epsilon, sampling_rate=rate, steps=steps, delta=DELTA)
+        budget.reserve("refused", [ROOT], [Event("gaussian", sigma, rate, steps)], delta=DELTA, limit=limit)
+        budget.release("refused")
+
+
 def test_joint_composition_leaves_more_than_the_difference(budget: Budget) -> None:
     budget.reserve("earlier", [ROOT], [EARLIER], delta=DELTA, limit=8.0)
     limit = budget.spent(ROOT, DELTA) + 0.5

@@ -209,6 +209,18 @@ def test_a_resumed_call_stays_with_the_data_and_an_adopter_has_nothing_of_its_ow
         budget.adopt(NEW, "0" * 31 + "3")
 
 
+def test_what_is_settled_is_neither_handed_on_nor_given_back(store: Store) -> None:
+    budget = leave(store)
+    budget.commit(OLD, [STATISTIC, RAN])
+    before = budget.status()
+    with pytest.raises(IntegrityError, match="no privacy budget set aside"):
+        budget.adopt(OLD, NEW)
+    with pytest.raises(IntegrityError, match="no privacy budget set aside"):
+        budget.settle(OLD, nothing_ran=True)
+    assert budget.status() == before
+    assert [point["call"] for point in budget.history()] == [OLD]
+
+
 ADOPTERS = """
 import os, sys
 from affidavit.errors import IntegrityError

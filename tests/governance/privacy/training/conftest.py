@@ -1,13 +1,20 @@
-"""Fixtures for layers on the tape: modules with seeded parameters, and their gradients by brute force."""
+"""Fixtures for layers on the tape: modules with seeded parameters, and their gradients by brute force.
+
+`two_processes` beside this file is also run by the processes that the tests of distributed training start.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

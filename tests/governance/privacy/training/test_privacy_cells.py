@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_s
 
 from affidavit.errors import Refused
 from affidavit_governance.privacy.training.attention import attention
-from affidavit_governance.privacy.training.recurrent import recurrent
+from affidavit_governance.privacy.training.recurrent import recurrent, recurrent_cell
 
 EXAMPLES, STEPS, INPUTS, HIDDEN = 3, 5, 4, 6
 
@@ -141,6 +141,25 @@ def test_one_sequence_without_examples_is_refused_with_the_fix(layer):
     with pytest.raises(Refused, match="without a dimension for examples"):
         mha = nn.MultiheadAttention(4, 2)
         attention(mha, Plain(), *[randn(STEPS, 4)] * 3)
+
+
+CELLS = {
+    "lstm": lambda **options: nn.LSTMCell(INPUTS, HIDDEN, **options),
+    "gru": lambda **options: nn.GRUCell(INPUTS, HIDDEN, **options),
+    "tanh rnn": lambda **options: nn.RNNCell(INPUTS, HIDDEN, **options),
+    "relu rnn": lambda **options: nn.RNNCell(INPUTS, HIDDEN, nonlinearity="relu", **options),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_single_step_gives_what_torchs_cell_gives(kind, bias):
+    cell, x = filled(CELLS[kind](bias=bias)), randn(EXAMPLES, INPUTS)
+    first = cell(x)
+    close(recurrent_cell(cell, Plain(), x), first)
+    close(recurrent_cell(cell, Plain(), x, first), cell(x, first))
+    with pytest.raises(Refused, match="without a dimension for examples"):
+        recurrent_cell(cell, Plain(), x[0])
 
 
 def test_a_state_of_a_wrong_shape_gets_torchs_own_error():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from torch import nn
 import affidavit as af
 from affidavit.errors import IntegrityError, Refused, UsageError
 from affidavit.policy import PrivacyPolicy
+from affidavit.project import Job
 from affidavit_governance.privacy import Event, joint_epsilon
 from affidavit_governance.privacy.budget import Budget, settle
 from affidavit_governance.privacy.randomness import Purpose, Randomness
@@ -279,6 +281,16 @@ def test_a_count_below_the_weights_is_refused(tmp_path: Path) -> None:
         run(tmp_path)
 
 
+def test_a_checkpoint_of_format_1_is_read(tmp_path: Path) -> None:
+    # Written by the first version that had checkpoints: killed in step 6 of 12, after a checkpoint of step 5.
+    folder = shutil.copytree(Path(__file__).parent / "checkpoint-1", tmp_path / "kept")
+    resumed = run(folder, statistics=True, make_optimizer=OPTIMIZERS["adam"])
+    statement = resumed.engine.statement()
+    assert (statement["steps"], statement["steps_lost"], len(resumed.batches)) == (12, 1, 6)
+    assert [event.steps for event in resumed.engine.events] == [1, 1, 12]
+    assert statement["epsilon"] <= POLICY.epsilon
+
+
 def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     state = json.loads((folder / "checkpoint.json").read_text())
     edit(state)
@@ -448,7 +460,29 @@ def test_a_cancelled_run_keeps_its_reservation_and_can_go_on_or_be_settled(tmp_p
     assert 0 < status["spent"] < 1.0  # as executed: 20 of 32 steps
 
 
-def test_a_checkpoint_without_privacy_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [{}, {"checkpoint": None, "distributed": True}])
+def test_checkpoints_and_several_processes_without_privacy_are_refused(tmp_path: Path, given: dict[str, Any]) -> None:
     workspace = af.Workspace(tmp_path / "ws")
-    with pytest.raises(UsageError, match="Checkpoints are for private training"):
-        train(workspace, str(tmp_path))
+    with pytest.raises(UsageError, match=f"'{'distributed' if given else 'checkpoint'}' is for private training"):
+        train(workspace, str(tmp_path), **given)
+
+
+def test_a_project_goes_on_where_it_was_cancelled(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x,y\n" + "".join(f"{n % 7},{'yes' if n % 3 else 'no'}\n" for n in range(120)))
+    project = {
+        "name": "tiny",
+        "dataset": {"source": "data.csv", "target": "y"},
+        "policy": "policy.yaml",
+        "model": {"type": "tabular.mlp", "params": {"hidden": [4], "epochs": 6, "batch_size": 30}, "checkpoint": "kept"},
+        "explain": None,
+        "report": [],
+    }
+    (tmp_path / "project.yaml").write_text(json.dumps(project))
+    (tmp_path / "policy.yaml").write_text("privacy: {epsilon: 0.5, delta: 1.0e-3}\nexplain: {required: false}\n")
+    with pytest.raises(Cancel):
+        Job(tmp_path / "project.yaml", on_progress=cancel_at(2)).run()
+    assert (tmp_path / "kept" / "checkpoint.json").exists()
+    Job(tmp_path / "project.yaml").run()
+    first, second = privacy_of(af.Workspace(tmp_path / "out" / "workspace"))
+    assert (first["steps"], second["steps"]) == (6, 18)
+    assert len(second["continues"]) == 1

@@ -11,7 +11,9 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from affidavit.errors import Refused
 from affidavit_governance.privacy.randomness import Randomness
 from affidavit_governance.privacy.training import checks
+from affidavit_governance.privacy.training.layers import Attached, units
 from affidavit_governance.privacy.training.loop import PrivateLoop
+from affidavit_governance.privacy.training.tape import Tape
 
 EXAMPLES, STEPS, FEATURES = 4, 5, 6
 
@@ -85,6 +87,28 @@ def test_a_state_that_is_computed_from_other_parameters_carries_gradients(check,
     module, x = filled(Decoder()), randn(EXAMPLES, STEPS, FEATURES)
     found = check(module, lambda rows: module(x[rows]).sin().sum((1, 2)))
     assert bool(found[0]["start.weight"].any())
+
+
+@pytest.mark.parametrize("cell", [nn.LSTMCell(FEATURES, 7), nn.GRUCell(FEATURES, 7), nn.RNNCell(FEATURES, 7)])
+def test_gradients_of_cells_in_a_loop_of_the_users_are_those_of_brute_force(cell, check, filled):
+    module, x = filled(nn.ModuleDict({"cell": cell})), randn(EXAMPLES, STEPS, FEATURES)
+
+    def losses(rows):
+        state = None
+        for step in x[rows].unbind(1):
+            state = module["cell"](step, state)
+        return (state[0] if isinstance(state, tuple) else state).sin().sum(1)
+
+    check(module, losses)
+
+
+def test_a_recurrent_layer_with_a_forward_of_its_own_is_computed_by_it(check, filled):
+    class Doubled(nn.GRU):
+        def forward(self, x):
+            return super().forward(2 * x)[0]
+
+    module, x = filled(Doubled(FEATURES, 7, batch_first=True)), randn(EXAMPLES, STEPS, FEATURES)
+    check(module, lambda rows: module(x[rows]).sin().sum((1, 2)))
 
 
 class Attends(nn.Module):
@@ -201,3 +225,21 @@ def test_a_classifier_of_sequences_trains_privately(make):
     assert not any("forward" in vars(layer) for layer in module.modules())
     with torch.no_grad():
         assert float((module.eval()(ids, None).argmax(1) == labels).float().mean()) > 0.7
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM(16, 16, batch_first=True), nn.MultiheadAttention(16, 2, batch_first=True)])
+def test_layers_in_bfloat16_give_the_norms_of_single_precision_but_for_rounding(layer, filled):
+    x, norms = randn(EXAMPLES, STEPS, 16).float(), []
+    for dtype in (torch.float32, torch.bfloat16):
+        module = filled(nn.ModuleList([layer])).to(dtype)
+        trained = {parameter: name for name, parameter in module.named_parameters()}
+        tape = Tape(trained)
+        attached = Attached(units(module, trained), tape)
+        with tape.recording(EXAMPLES):
+            inputs = (x.to(dtype),) * (1 if isinstance(layer, nn.LSTM) else 3)
+            losses = module[0](*inputs)[0].float().square().sum((1, 2))
+        tape.backward(losses)
+        norms.append(tape.squared_norms())
+        attached.remove()
+    assert norms[1].dtype == torch.float32
+    torch.testing.assert_close(norms[1], norms[0], rtol=0.1, atol=0)

@@ -99,7 +99,7 @@ def test_gradients_of_weights_tied_between_table_and_output_are_those_of_brute_f
 
 def checkpointed(reentrant, filled):
     encoder = transformers.BertModel(tiny(), add_pooling_layer=False)
-    encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    encoder.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": reentrant})
     return filled(Classifier(encoder))
 
 
