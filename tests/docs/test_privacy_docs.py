@@ -72,3 +72,15 @@ def test_the_evidence_keys_on_the_page_are_in_the_evidence(tmp_path: Path) -> No
     statement = outcome.predicate["stages"]["privacy"]
     assert keys <= set(statement)
     assert statement["steps"] == statement["steps_planned"]
+
+
+def test_what_the_page_says_of_statistics_and_shuffling_is_what_the_engine_does() -> None:
+    from affidavit_governance.privacy import Event
+    from affidavit_governance.privacy.randomness import Randomness
+    from affidavit_governance.privacy.training.engine import STATISTICS_SHARE
+    from affidavit_governance.privacy.training.sampling import make_sampler
+
+    assert "a tenth of a run's privacy goes there" in PAGES[1].read_text()
+    assert STATISTICS_SHARE == 0.1
+    shuffled = make_sampler("shuffle", Randomness(), rows=10_000, rate=1 / 40, steps_per_epoch=40)
+    assert shuffled.event(20 * 40, 1.37, "add-or-remove-one", 1) == Event("gaussian", 1.37, sampling_rate=1.0, steps=20)

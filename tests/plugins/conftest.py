@@ -45,7 +45,7 @@ def loaded() -> Callable[[Model, dict[str, bytes]], Any]:
 @pytest.fixture
 def private_engine() -> Callable[[float], Any]:
     """Makes the real private engine for an ε, with a budget that never ends."""
-    pytest.importorskip("opacus", reason="needs the extra 'privacy'")
+    pytest.importorskip("dp_accounting", reason="needs the extra 'privacy'")
     from affidavit.policy import PrivacyPolicy
     from affidavit_governance.privacy.training.engine import PrivateEngine
 

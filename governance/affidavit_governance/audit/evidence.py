@@ -260,6 +260,8 @@ class BudgetRecord(Event):
 
     Attributes
     ----------
+    call
+        A lifecycle call, or another name under which something was set aside, such as that of statistics for a report.
     action
         Spent as it was reserved, as the call's own outcome says that it ran, or as its checkpoint does; or given back on the word of `by`
         that nothing ran.
@@ -269,7 +271,7 @@ class BudgetRecord(Event):
         ε at `delta` of those that count, alone.
     """
 
-    call: CallId
+    call: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,64}$")]
     action: Literal["as-reserved", "as-executed", "as-checkpointed", "nothing-ran"]
     reason: Annotated[str, Field(min_length=1)]
     by: str

@@ -56,22 +56,26 @@ class Mechanism:
             raise ValueError("no event")
         if value["type"] == "repeat_and_select":
             raise NotRecomputedError("repetition has a bound by RDP only, and no loss distribution")
-        numbers = [value.get("noise_multiplier"), value.get("sampling_rate"), value.get("steps")]
-        relation, members = value.get("relation", RELATIONS[0]), value.get("group_size", 1)
-        shift = value.get("shift", 0.0)
-        if any(isinstance(number, bool) or not isinstance(number, int | float) for number in (*numbers, members, shift)):
-            raise ValueError("a number is missing")
-        event = cls(value["type"], *numbers, relation, members, shift)
-        in_range = event.noise > 0 and 0 < event.rate <= 1 and event.steps >= 0 and event.members >= 1 and event.shift >= 0
-        whole = isinstance(event.steps, int) and isinstance(event.members, int) and math.isfinite(float(event.noise) + float(event.shift))
-        if event.kind not in MECHANISMS or relation not in RELATIONS or not in_range or not whole or (event.rate < 1 and event.kind != "gaussian"):
+        noise, rate, shift = (_finite(number) for number in (value.get("noise_multiplier"), value.get("sampling_rate"), value.get("shift", 0.0)))
+        steps, members, relation = value.get("steps"), value.get("group_size", 1), value.get("relation", RELATIONS[0])
+        if type(steps) is not int or type(members) is not int or value["type"] not in MECHANISMS or relation not in RELATIONS:
+            raise ValueError("an event of another kind")
+        if not (noise > 0 and 0 < rate <= 1 and shift >= 0 and steps >= 0 and members >= 1):
             raise ValueError("a number out of its range")
-        return event
+        if rate < 1 and value["type"] != "gaussian":
+            raise ValueError("a sampled mechanism without a known loss")
+        return cls(value["type"], noise, rate, steps, relation, members, shift)
 
     @property
     def factor(self) -> int:
         """Largest change of the sum, in bounds of one record."""
         return self.members * (2 if self.relation == "replace-one" else 1)
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("no finite number")
+    return float(value)
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from affidavit.interfaces.governance import Evidence, Stage
 from affidavit.interfaces.schema import Role
 from affidavit.policy import Gate
 from affidavit.registry import Version
+from affidavit_governance.privacy.accounting import neighbours
 
 Wrapped = Generator[None, Any, Any]
 
@@ -156,8 +157,9 @@ class Module:
                 bound=policy.epsilon,
                 satisfy="Train it again under this policy.",
             )
-        for line, stated in (("unit", privacy.get("unit", "record")), ("relation", privacy.get("relation", "add-or-remove-one"))):
-            asked = getattr(policy, line)
+        asks = {"unit": policy.unit, "user": policy.user, "relation": neighbours(policy)[0]}
+        for line, asked in asks.items():
+            stated = privacy.get(line, {"unit": "record", "relation": "add-or-remove-one"}.get(line))
             if stated != asked:
                 raise Refused(
                     "The training of this version protects something else than the policy asks.",
@@ -180,9 +182,12 @@ class Module:
 
 
 def _rows(evidence: Evidence | None) -> set[str]:
-    """Fingerprints of the data sets that went into a call."""
-    inputs = evidence.predicate["inputs"] if evidence else {}
-    return {digest for name, digest in inputs.items() if name.startswith("dataset:")}
+    """Fingerprints of the data sets that went into a call, and of the one that a private training chose its users' rows from."""
+    if evidence is None:
+        return set()
+    chosen_from = evidence.predicate["stages"].get("privacy", {}).get("chosen_from")
+    found = {digest for name, digest in evidence.predicate["inputs"].items() if name.startswith("dataset:")}
+    return found if chosen_from is None else {*found, chosen_from}
 
 
 def _metric(figures: Mapping[str, Any] | None, gate: Gate, line: str) -> Mapping[str, Any]:

@@ -57,6 +57,7 @@ class Module:
         if policy.user is not None:
             source = Randomness(None if ranks is None else ranks.new_key(partial(os.urandom, 32)))
             call.replace("data", bound_contributions(call.data, policy.user, policy.unit_records, source), stage=Stage.PRIVACY)
+            call.state(Stage.PRIVACY, {"chosen_from": fingerprint})
         cautions = _cautions(policy, policy.records or len(call.data))
         budget = Budget(self._workspace.store)
         roots = sorted(call.data.roots)

@@ -27,6 +27,7 @@ from affidavit.policy import PrivacyPolicy
 from affidavit_governance.privacy.accounting import Event, joint_epsilon, neighbours, repeat_and_select
 from affidavit_governance.privacy.accounting.events import merge
 from affidavit_governance.privacy.accounting.rdp import divergences, gamma
+from affidavit_governance.privacy.contributions import bound_contributions
 from affidavit_governance.privacy.mechanisms.discrete import Integers, discrete_laplace
 from affidavit_governance.privacy.randomness import Randomness
 from affidavit_governance.privacy.training.engine import PrivateEngine
@@ -109,6 +110,8 @@ def tune(
     if not candidates:
         raise UsageError("There are no candidates to choose from.")
     relation, group_size = neighbours(policy)
+    if policy.user is not None:
+        train, validation = (bound_contributions(rows, policy.user, policy.unit_records, Randomness()) for rows in (train, validation))
     own = policy.model_copy(update={"epsilon": trial_epsilon})
     planned = [_plan(make(**params), train, own) for params in candidates]
     # One record moves the score by at most one, a group by its size, a replaced record by two.

@@ -172,6 +172,11 @@ def test_verify_shows_the_bracket_beside_what_was_stated(tmp_path: Path) -> None
     assert "1 stated epsilons" in str(report)
 
 
+def test_the_verify_page_shows_a_real_line(tmp_path: Path) -> None:
+    (line,) = (line for line in (Path(__file__).parents[3] / "docs/verify.md").read_text().splitlines() if line.startswith("note  stated"))
+    assert line in str(verified(tmp_path, stated(epsilon=1.3777))).splitlines()
+
+
 def test_a_workspace_s_own_key_cannot_sign_an_epsilon_that_is_too_low(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"evidence/000001\.json .* claims more privacy"):
         verified(tmp_path, stated(epsilon=0.9 * EPSILON))

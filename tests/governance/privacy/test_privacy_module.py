@@ -206,6 +206,39 @@ def test_a_delta_that_lets_a_record_out_is_warned_of(train: Any) -> None:
     assert train()[0] is not call
 
 
+def test_at_most_k_rows_of_each_user_take_part_and_the_statement_says_user(train: Any, data: Dataset) -> None:
+    table = data.table.append_column("customer", pa.array([f"c{row % 20}" for row in range(len(data))]))
+    rows = Dataset.from_arrow(table, target="y", fields={"customer": {"role": "identifier"}})
+    call, run = train(PRIVACY.model_copy(update={"unit": "user", "user": "customer", "unit_records": 3}), rows=rows)
+    run()
+    statement = call.statements["privacy"]
+    assert len(call.data) == 60
+    assert {call.data.to_list("customer").count(f"c{user}") for user in range(20)} == {3}
+    assert call.data.roots == rows.roots
+    assert ("data", "PRIVACY") in [(change.field, change.stage.name) for change in call.replacements]
+    assert (statement["unit"], statement["unit_records"], statement["user"]) == ("user", 3, "customer")
+    assert {event["group_size"] for event in statement["events"]} == {3}
+    assert statement["chosen_from"] == rows.fingerprint != call.data.fingerprint
+    assert 0.49 < statement["epsilon"] <= 0.5
+
+
+def test_a_unit_for_which_the_data_set_has_no_key_is_refused_before_anything_is_charged(train: Any) -> None:
+    call, run = train(PRIVACY.model_copy(update={"unit": "user", "user": "customer", "unit_records": 3}))
+    with pytest.raises(Refused, match="no column 'customer'") as refused:
+        run()
+    assert refused.value.line == "privacy.user"
+    assert not hasattr(call.model, "training")
+    assert Budget(train.store).status() == []
+
+
+def test_training_without_noise_charges_statistics_only_and_claims_no_privacy(train: Any) -> None:
+    call, run = train(PRIVACY.model_copy(update={"noise_multiplier": 0.0, "without_noise": True}))
+    run()
+    statement = call.statements["privacy"]
+    assert (statement["private"], statement["epsilon"], statement["steps"], len(statement["events"])) == (False, None, 8, 2)
+    assert Budget(train.store).status()[0]["spent"] < 0.2
+
+
 def test_a_missing_library_names_the_extra(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module_file, "find_spec", lambda name: None if name == "dp_accounting" else object())
     with pytest.raises(MissingExtra, match=r"affidavit\[privacy\]"):

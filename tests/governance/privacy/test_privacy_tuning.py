@@ -207,6 +207,24 @@ def test_a_model_that_does_not_use_the_engine_is_caught(budget: Budget) -> None:
         search(budget, Plain)
 
 
+def test_a_user_takes_part_with_so_many_rows_and_no_more(budget: Budget) -> None:
+    seen: list[int] = []
+
+    class Counting(Logistic):
+        def fit(self, data: Dataset, training: Training | None = None) -> Any:
+            seen.append(len(data))
+            return super().fit(data, training)
+
+    rng = np.random.default_rng(0)
+    table = pa.table({"x": rng.normal(size=400), "who": ["eva"] * 300 + [f"person {n}" for n in range(100)], "answer": ["yes", "no"] * 200})
+    data = Dataset.from_arrow(table, target="answer", fields={"who": {"role": "identifier"}})
+    policy = PrivacyPolicy(epsilon=50.0, dataset_budget=60.0, unit="user", user="who", unit_records=2)
+    found = tune(Counting, [{}], data, data, policy=policy, budget=budget, trial_epsilon=1.0, score_epsilon=1.0, mean=1.0)
+    assert set(seen) == {102}
+    assert {event.group_size for event in found.event.repeated} == {2}
+    assert found.score < 120
+
+
 def test_wider_neighbours_reach_trials_and_score(budget: Budget) -> None:
     policy = PrivacyPolicy(epsilon=20.0, dataset_budget=30.0, relation="replace-one")
     found = search(budget, policy=policy)

@@ -304,3 +304,27 @@ def test_the_torch_view_computes_what_predict_does():
     with torch.inference_mode():
         scores = view.module(view.encode(data))
     np.testing.assert_allclose(torch.softmax(scores.double(), dim=1).numpy(), model.predict(data).probabilities, atol=1e-6)
+
+
+class Normed(Tiny):
+    """A network with BatchNorm."""
+
+    type = "test.normed"
+
+    def build(self, outputs):
+        return nn.Sequential(nn.Linear(len(self.names), 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, outputs))
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_network_with_batchnorm_comes_back_as_it_was_trained(private, saved, loaded):
+    """A private engine may have put GroupNorm in its place, which has no running statistics to save."""
+    from affidavit.policy import PrivacyPolicy
+    from affidavit_governance.privacy.training.engine import PrivateEngine
+
+    policy = PrivacyPolicy(epsilon=50, noise_multiplier=0.7, replace_batchnorm=True)
+    engine = PrivateEngine(policy, reserve=lambda events: None) if private else PlainEngine()
+    data = dataset(300)
+    model = Normed(epochs=2).fit(data, Training(engine=engine))
+    back = loaded(model, saved(model))
+    assert isinstance(back.module[1], nn.GroupNorm if private else nn.BatchNorm1d)
+    assert np.array_equal(back.predict(data).probabilities, model.predict(data).probabilities)

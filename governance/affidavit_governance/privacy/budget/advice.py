@@ -23,7 +23,8 @@ def what_fits(before: Sequence[Event], events: Sequence[Event], *, delta: float,
     events
         The refused run; its repeated Gaussian mechanism is the one whose σ and steps are looked for.
     """
-    spent = joint_epsilon(before, delta)
+    widest = _widest([*before, *events])
+    spent = joint_epsilon([event.under(*widest) for event in before], delta)
     trainings = [event for event in events if event.mechanism == "gaussian" and event.steps > 1]
     training = trainings[0] if len(trainings) == 1 else None
     others = [event for event in events if event is not training]
@@ -33,16 +34,13 @@ def what_fits(before: Sequence[Event], events: Sequence[Event], *, delta: float,
     text = f"{limit - spent:.4g} is left; composed jointly, a run with privacy.epsilon = {epsilon:g} would fit"
     if training is not None:
         text += _like(before, others, training, epsilon, delta=delta, limit=limit)
-    relation, size = _widest([*before, *events]) or ("", 1)
-    if (relation, size) != (events[0].relation, events[0].group_size):
-        text += f". All runs on a data set are composed for the widest neighbours that one of them names: {relation}, {size} at a time"
+    if any((event.relation, event.group_size) != widest for event in (*before, *events)):
+        text += f". All runs on a data set are composed for the widest neighbours that one of them names: {widest[0]}, {widest[1]} at a time"
     return f"{text}."
 
 
-def _widest(events: Sequence[Event]) -> tuple[str, int] | None:
+def _widest(events: Sequence[Event]) -> tuple[str, int]:
     """Relation and group size for which `events` are composed: see `merge`."""
-    if not events:
-        return None
     return max(events, key=lambda event: RELATIONS.index(event.relation)).relation, max(event.group_size for event in events)
 
 

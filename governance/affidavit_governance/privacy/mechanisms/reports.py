@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from affidavit.errors import Refused, UsageError
 from affidavit.interfaces.columns import text_values
-from affidavit_governance.privacy.accounting import Event
+from affidavit_governance.privacy.accounting import Event, neighbours
+from affidavit_governance.privacy.contributions import bound_contributions
 from affidavit_governance.privacy.mechanisms.discrete import Integers, bernoulli_exp, discrete_laplace, laplace_deviation, laplace_half_width
 from affidavit_governance.privacy.randomness import Randomness
 
 if TYPE_CHECKING:
     from affidavit.interfaces.dataset import Dataset
+    from affidavit.policy import PrivacyPolicy
     from affidavit_governance.privacy.budget import Budget
 
 Floats = NDArray[np.float64]
@@ -75,10 +77,9 @@ class PrivateStatistics:
         Of the workspace; every root of `data` is charged.
     epsilon
         What all figures together may cost.
-    delta, limit
-        The policy's: the δ at which the budget is counted, and the ε that it ends at.
-    relation, group_size
-        What a neighbouring data set differs in, see `Event`.
+    policy
+        The workspace's: δ and the data set's budget, and what the figures protect. Where that is a user, at most `unit_records` rows of each
+        user count.
     source
         Where randomness comes from. None, for everything but replay in tests, is the operating system.
     """
@@ -89,17 +90,15 @@ class PrivateStatistics:
         data: Dataset,
         *,
         epsilon: float,
-        delta: float,
-        limit: float,
-        relation: str = "add-or-remove-one",
-        group_size: int = 1,
+        policy: PrivacyPolicy,
         source: Randomness | None = None,
     ) -> None:
-        self._budget, self._data = budget, data
-        self._delta, self._limit = delta, limit
+        own = source or Randomness()
+        self._budget, self._policy = budget, policy
+        self._data = data if policy.user is None else bound_contributions(data, policy.user, policy.unit_records, own)
         self._left = self._all = _millionths(epsilon)
-        self._relation, self._group_size = relation, group_size
-        self._integers = Integers(source or Randomness())
+        self._relation, self._group_size = neighbours(policy)
+        self._integers = Integers(own)
         self._call = ""
         self.events: list[Event] = []
 
@@ -114,7 +113,7 @@ class PrivateStatistics:
         if self._call:
             raise UsageError("These statistics were opened before.", hint="Make new ones.")
         call = f"statistics-{secrets.token_hex(8)}"
-        self._budget.reserve(call, sorted(self._data.roots), [self._event(self._all)], delta=self._delta, limit=self._limit)
+        self._budget.reserve(call, sorted(self._data.roots), [self._event(self._all)], delta=self._policy.delta, limit=self._policy.dataset_budget)
         self._call = call
         return self
 

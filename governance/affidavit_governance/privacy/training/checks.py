@@ -58,6 +58,8 @@ def _fix(layer: nn.Module) -> str | None:
         return "Train the module as it was before it was compiled: a compiled layer does not show what each example did."
     if isinstance(layer, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return "Train the module that is inside of it."
+    if any(parameter.is_complex() and parameter.requires_grad for parameter in layer.parameters(recurse=False)):
+        return "Hold its complex parameters as two real ones."
     if trains and any(True for _ in layer.buffers(recurse=False)):
         return "Move its buffers or its trainable parameters to another layer."
     return None

@@ -59,6 +59,9 @@ class PrivateStep:
             for flat, _ in self._flat:
                 flat.zero_()
             self._dirty = False
+        self._forget_gradients()
+
+    def _forget_gradients(self) -> None:
         for group in self._optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
@@ -97,6 +100,8 @@ class PrivateStep:
             self._ranks.send(flats)
         for flat in flats:
             flat.div_(self._expected_batch_size)
+        # Also those of parameters that train only since: the training loop may have left one there, of rows and without noise.
+        self._forget_gradients()
         for parameter, total in zip(self._order, self._sums, strict=True):
             parameter.grad = total.to(parameter.dtype)
         self._optimizer.step()

@@ -308,7 +308,8 @@ def row_squares(values: Tensor, memo: dict[int, Tensor]) -> Tensor:
 
 
 def _squares(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values.reshape(len(values), -1), dim=1).square_()
+    squares: Tensor = torch.linalg.vector_norm(values.reshape(len(values), -1), dim=1).square_()
+    return squares
 
 
 def _ghost(a: Tensor, g: Tensor) -> Tensor:

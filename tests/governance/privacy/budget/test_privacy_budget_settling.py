@@ -6,7 +6,6 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +26,8 @@ OLD, NEW = "0" * 31 + "1", "0" * 31 + "2"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with Workspace(tmp_path / "ws", actor="dora") as opened:
+def workspace(store_location: str) -> Iterator[Workspace]:
+    with Workspace(store_location, actor="dora") as opened:
         yield opened
 
 
@@ -319,8 +318,9 @@ def test_a_budget_of_version_1_is_read_and_goes_on(store: Store) -> None:
     assert Budget(store).status()[0]["runs"] == 2
 
 
-def test_a_call_id_in_evidence_is_that_of_the_calls(workspace: Workspace) -> None:
-    call = TrainCall(workspace, workspace.actor, model=None, data=None, training=None)  # type: ignore[arg-type]  # only its id is looked at
-    leave(workspace.store, call.id)
-    workspace.settle(call.id, reason="power cut")
-    assert next(iter(workspace.ledger.entries("budget"))).predicate["call"] == call.id
+def test_whatever_set_something_aside_can_be_settled(workspace: Workspace) -> None:
+    training = TrainCall(workspace, workspace.actor, model=None, data=None, training=None)  # type: ignore[arg-type]  # only its id is looked at
+    for call in (training.id, "statistics-0123456789abcdef"):
+        Budget(workspace.store).reserve(call, [ROOT], [STATISTIC], delta=DELTA, limit=8.0)
+        workspace.settle(call, reason="power cut")
+    assert [evidence.predicate["call"] for evidence in workspace.ledger.entries("budget")] == [training.id, "statistics-0123456789abcdef"]

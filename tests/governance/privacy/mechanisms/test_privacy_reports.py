@@ -16,6 +16,7 @@ from scipy.stats import chisquare
 
 from affidavit.errors import Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
+from affidavit.policy import PrivacyPolicy
 from affidavit.store import Store
 from affidavit_governance.privacy import joint_epsilon
 from affidavit_governance.privacy.budget import Budget
@@ -104,7 +105,9 @@ def people(number: int = 2000) -> Dataset:
 
 
 def open_statistics(budget: Budget, data: Dataset, epsilon: float = 2.0, **changes: Any) -> PrivateStatistics:
-    return PrivateStatistics(budget, data, **{"epsilon": epsilon, "delta": 1e-5, "limit": 3.0, **changes})
+    source = changes.pop("source", None)
+    policy = PrivacyPolicy(**{"delta": 1e-5, "dataset_budget": 3.0, **changes})
+    return PrivateStatistics(budget, data, epsilon=epsilon, policy=policy, source=source)
 
 
 def test_figures_are_near_the_truth_and_inside_their_intervals(budget: Budget) -> None:
@@ -158,7 +161,7 @@ def test_the_exponential_mechanism_chooses_with_its_exact_probabilities(budget: 
 
     monkeypatch.setattr(reports, "CANDIDATES", 4)
     data = Dataset.from_arrow(pa.table({"x": [0.5, 0.5, 3.5]}))
-    with open_statistics(budget, data, epsilon=3.0, limit=5.0, source=Randomness(key=KEY)) as statistics:
+    with open_statistics(budget, data, epsilon=3.0, dataset_budget=5.0, source=Randomness(key=KEY)) as statistics:
         statistics._left = Fraction(4000)  # only the draws matter here
         drawn = [int(statistics.quantile("x", 0.5, bounds=(0, 4), epsilon=2.0).value) for _ in range(2000)]
         statistics.events.clear()
@@ -225,10 +228,18 @@ def test_more_than_was_set_aside_or_than_the_data_set_has_left_is_refused(budget
 
 def test_replaced_records_and_groups_get_their_noise(budget: Budget) -> None:
     data = people(50)
-    with open_statistics(budget, data, relation="replace-one", group_size=2) as statistics:
+    with open_statistics(budget, data, relation="replace-one", unit="group", unit_records=2) as statistics:
         figure = statistics.count(epsilon=1.0)
     assert figure.standard_error == pytest.approx(laplace_deviation(Fraction(4)))
     assert joint_epsilon(statistics.events, 0) == pytest.approx(1.0)
+
+
+def test_a_user_counts_with_so_many_rows_and_no_more(budget: Budget) -> None:
+    data = Dataset.from_arrow(pa.table({"who": ["eva"] * 900 + [f"person {n}" for n in range(100)], "x": [1.0] * 1000}))
+    with open_statistics(budget, data, unit="user", user="who", unit_records=3) as statistics:
+        figure = statistics.count(epsilon=2.0)
+    assert abs(figure.value - 103) < 30
+    assert figure.standard_error == pytest.approx(laplace_deviation(Fraction(3, 2)))
 
 
 @pytest.mark.parametrize(

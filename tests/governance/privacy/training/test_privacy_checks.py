@@ -209,6 +209,19 @@ def test_random_numbers_in_the_forward_pass_are_no_difference(what: Callable[[Te
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_random_numbers_in_a_layer_without_a_rule_are_no_difference() -> None:
+    class Dropping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.dropout(x * self.scale, 0.5) + 0.1 * torch.randn_like(x)
+
+    module = nn.Sequential(nn.Linear(6, 5), Dropping(), nn.Linear(5, 3))
+    assert not compare(module, cross_entropy(module))._unseen
+
+
 def test_an_example_that_is_not_finite_is_left_out_and_nothing_is_held_against_it() -> None:
     module = mlp()
     inputs = INPUTS.clone()
@@ -257,6 +270,12 @@ def test_compiled_scripted_and_wrapped_modules_are_refused() -> None:
         scripted = torch.jit.script(mlp())
     with pytest.raises(Refused, match="before it was compiled"):
         check_module(scripted)
+
+
+def test_complex_parameters_are_refused() -> None:
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, dtype=torch.complex64))
+    with pytest.raises(Refused, match="Layer '1'.*two real ones"):
+        check_module(module)
 
 
 def test_a_table_that_training_rewrites_or_scales_by_the_batch_is_fine_where_it_is_frozen() -> None:

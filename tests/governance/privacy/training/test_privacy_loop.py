@@ -329,3 +329,22 @@ def test_parameters_that_the_optimizer_does_not_have_stay_and_do_not_count() -> 
     for network in (module, twin):
         train(network, inputs, make=lambda parameters, lr, network=network: torch.optim.SGD(network[2].parameters(), lr=lr))
     same(module, twin)
+
+
+def test_a_gradient_that_the_training_loop_leaves_on_another_parameter_is_not_stepped() -> None:
+    module = fresh(NETWORKS["linear"][0])
+    module[0].requires_grad_(False)
+    inputs = torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(1))
+    before = module[0].weight.detach().clone()
+    engine = PrivateEngine(LOOSE, reserve=lambda events: None)
+    loop = engine.begin(module, torch.optim.SGD(module.parameters(), lr=0.1), rows=ROWS, batch_size=8, epochs=1, seed=0)
+
+    def cheating(rows: np.ndarray) -> Tensor:
+        losses = uneven(module, inputs)(rows)
+        module[0].weight.grad = torch.ones_like(module[0].weight) * float(losses.detach().sum())
+        return losses
+
+    for indices in loop.epoch():
+        loop.step(indices, cheating)
+    loop.close()
+    assert torch.equal(module[0].weight, before)
