@@ -23,7 +23,7 @@ from affidavit_governance.privacy.training._opacus import GradSampleHooks  # noq
 from affidavit_governance.privacy.training.engine import PrivateEngine
 from affidavit_plugins.torch_base.engine import PlainEngine
 
-BATCH, STEPS, CLIP, SIGMA = 256, 8, 1.0, 1.0
+BATCH, STEPS, CLIP, SIGMA = 256, 4, 1.0, 1.0
 ROWS = BATCH * STEPS
 
 
@@ -55,9 +55,9 @@ def cnn() -> nn.Module:
 
 
 JOBS = (
-    Job("MLP 64-256-256-10", lambda: mlp(256), (64,), 1.5, 10.0, 1.6, 30),
-    Job("MLP 64-1024-1024-10", lambda: mlp(1024), (64,), 1.5, 10.0, 1.6, 12),
-    Job("CNN 28 × 28", cnn, (1, 28, 28), 2.5, None, 1.0, 8),
+    Job("MLP 64-256-256-10", lambda: mlp(256), (64,), 1.5, 10.0, 1.6, 21),
+    Job("MLP 64-1024-1024-10", lambda: mlp(1024), (64,), 1.5, 10.0, 1.6, 7),
+    Job("CNN 28 × 28", cnn, (1, 28, 28), 2.5, None, 1.0, 7),
 )
 
 Losses = Callable[[np.ndarray], torch.Tensor]

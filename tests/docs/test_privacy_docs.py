@@ -23,7 +23,7 @@ def name(page: Path) -> str:
     return page.stem
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "auditing-privacy.md"], ids=name)
 def test_the_numbers_on_the_page_are_those_of_the_functions(page: Path) -> None:
     code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
     test = doctest.DocTestParser().get_doctest(code, {}, page.name, str(page), 0)

@@ -33,7 +33,8 @@ class Silent(Randomness):
 
 
 def make(plan: Any, *, epsilon: float = 1.0, source: Randomness | None = None, **changes: Any) -> PrivateReleases:
-    known: dict[str, Any] = {"before": [], "relation": "add-or-remove-one", "group_size": 1, "noise_multiplier": None, **changes}
+    """Of a fixed noise, which is quick; tests of the cost let it be found."""
+    known: dict[str, Any] = {"before": [], "relation": "add-or-remove-one", "group_size": 1, "noise_multiplier": 6.0, **changes}
     return PrivateReleases(plan, epsilon=epsilon, delta=1e-5, source=source or Randomness(), **known)
 
 
@@ -71,7 +72,7 @@ def test_leaving_out_any_record_moves_all_sums_together_by_at_most_the_bound() -
 
 
 def test_the_noise_of_sums_is_as_large_as_the_accountant_was_told() -> None:
-    releases = make([("sums", 1.0), ("sums", 3.0)])
+    releases = make([("sums", 1.0), ("sums", 3.0)], noise_multiplier=None)
     noisy, deviation = releases.sums(np.zeros((5, 1)), bound=0.5, groups=np.zeros(5, dtype=np.int64), number=4000)
     other, smaller = releases.sums(np.zeros((5, 1)), bound=0.5, groups=np.zeros(5, dtype=np.int64), number=4000)
     assert noisy.std() == pytest.approx(deviation, rel=0.05)
@@ -173,6 +174,35 @@ def test_without_noise_a_private_minimiser_is_the_plain_one_of_its_penalty() -> 
     assert stronger.notes[0]["penalty"] == 50.0
 
 
+@pytest.mark.parametrize("loss", ["logistic", "huber"])
+def test_the_noise_of_a_minimiser_is_as_large_as_the_accountant_was_told(loss: str) -> None:
+    # Without anything in the rows the minimiser is -b/λ, the noise alone.
+    releases = make([("minimise", 1.0)])
+    found = releases.minimise(np.zeros((2, 4000)), np.zeros(2), loss=loss, bound=3.0)
+    objective, output = releases.executed
+    slope, penalty = {"logistic": 1.0, "huber": 2.0}[loss], float(str(releases.notes[0]["penalty"]))
+    assert found.std() == pytest.approx(objective.noise_multiplier * slope * 3.0 / penalty, rel=0.05)
+    assert penalty * -math.expm1(-objective.shift) >= {"logistic": 0.25, "huber": 1.0}[loss] * 3.0**2 * (1 - 1e-12)
+    assert output.noise_multiplier == pytest.approx(10 * objective.noise_multiplier)
+
+
+def test_the_answer_hides_which_of_all_points_within_the_tolerance_the_solver_found() -> None:
+    class OutputOnly(Silent):
+        """Noise of one in the second draw of a release."""
+
+        def normal(self, purpose: Purpose, step: int, count: int) -> np.ndarray:
+            return np.full(count, float(step % 2))
+
+    rows, targets = problem("logistic")
+    found, without = (
+        make([("minimise", 1.0)], source=source).minimise(rows, targets, loss="logistic", bound=1.0, l2=1e-3) for source in (OutputOnly(), Silent())
+    )
+    releases = make([("minimise", 1.0)])
+    penalty = 0.25 / -math.expm1(-0.1)
+    sensitivity = 2 * convex.TOLERANCE / penalty
+    assert np.allclose(found - without, releases.planned[1].noise_multiplier * sensitivity, rtol=1e-3)
+
+
 def test_weights_above_one_and_targets_beyond_their_classes_are_cut() -> None:
     rows, targets = problem("logistic")
     found = [
@@ -242,15 +272,15 @@ def test_an_objective_perturbation_that_makes_no_sense_is_refused(changes: dict[
 @pytest.mark.parametrize("epsilon", [0.5, 3.0])
 def test_a_plan_costs_what_it_may_and_no_more_with_what_was_released_before(plan: Any, epsilon: float) -> None:
     before = [Event("gaussian", 20.0)]
-    spent = joint_epsilon([*before, *make(plan, epsilon=epsilon, before=before).planned], 1e-5)
+    spent = joint_epsilon([*before, *make(plan, epsilon=epsilon, before=before, noise_multiplier=None).planned], 1e-5)
     assert 0.998 * epsilon < spent <= epsilon
 
 
 def test_groups_and_replacement_reach_the_noise() -> None:
-    one = make([("sums", 1.0)]).planned[0].noise_multiplier
-    group = make([("sums", 1.0)], relation="replace-one", group_size=2).planned[0].noise_multiplier
+    one = make([("sums", 1.0)], noise_multiplier=None).planned[0].noise_multiplier
+    group = make([("sums", 1.0)], relation="replace-one", group_size=2, noise_multiplier=None).planned[0].noise_multiplier
     assert group == pytest.approx(4 * one, rel=1e-3)
-    wide = make([("minimise", 1.0)], relation="replace-one").planned
+    wide = make([("minimise", 1.0)], relation="replace-one", noise_multiplier=None).planned
     assert joint_epsilon(wide, 1e-5) <= 1.0
 
 

@@ -460,6 +460,26 @@ def test_a_cancelled_run_keeps_its_reservation_and_can_go_on_or_be_settled(tmp_p
     assert 0 < status["spent"] < 1.0  # as executed: 20 of 32 steps
 
 
+def test_a_call_that_dies_just_after_it_took_the_reservation_over_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, folder = open_workspace(str(tmp_path)), str(tmp_path)
+    with pytest.raises(Cancel):
+        train(workspace, folder, epochs=8, report=cancel_at(3))
+    adopt = Budget.adopt
+
+    def dies(self: Budget, old: str, new: str) -> None:
+        adopt(self, old, new)
+        raise Cancel
+
+    monkeypatch.setattr(Budget, "adopt", dies)
+    with pytest.raises(Cancel):
+        train(workspace, folder, epochs=8)
+    monkeypatch.setattr(Budget, "adopt", adopt)
+    train(workspace, folder, epochs=8)
+    assert len(privacy_of(workspace)[-1]["continues"]) == 2
+    (status,) = Budget(workspace.store).status()
+    assert (status["runs"], status["unsettled"]) == (1, 0)
+
+
 @pytest.mark.parametrize("given", [{}, {"checkpoint": None, "distributed": True}])
 def test_checkpoints_and_several_processes_without_privacy_are_refused(tmp_path: Path, given: dict[str, Any]) -> None:
     workspace = af.Workspace(tmp_path / "ws")

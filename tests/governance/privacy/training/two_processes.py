@@ -70,7 +70,7 @@ def train(
     module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
     shares: list[int] = []
     engine = PrivateEngine(POLICY, reserve=reserve, source=source, ranks=ranks)
-    asked = [part.tolist() for part in engine.center_and_scale(inputs.numpy().astype(float))] if statistics else []
+    asked = [part.tolist() for part in engine.center_and_scale(np.tile(inputs.numpy().astype(float), (100, 1)))] if statistics else []
 
     def losses(indices: np.ndarray) -> torch.Tensor:
         fail()
