@@ -207,7 +207,9 @@ def test_a_person_who_approves_by_a_forged_database_row_does_not_count(shop: Any
         ({"unit": "group", "unit_records": 2}, "privacy.unit"),
     ],
 )
-def test_a_version_whose_training_protects_something_else_than_todays_policy_asks_is_refused(asked: dict[str, Any], line: str, tmp_path: Path) -> None:
+def test_a_version_whose_training_protects_something_else_than_todays_policy_asks_is_refused(
+    asked: dict[str, Any], line: str, tmp_path: Path
+) -> None:
     loose = {"explain": {"required": False}, "approvals": {"production": {"count": 0}}}
     with Workspace(tmp_path / "ws", policy={**loose, "privacy": {"epsilon": 50.0, "dataset_budget": 60.0, "delta": 1e-3}}, actor="dora") as workspace:
         model = workspace.train("tabular.mlp", workspace.load(people(), target="good", name="people"), epochs=1, hidden=[4])

@@ -18,7 +18,7 @@ LOOSE = {"explain": {"required": False}, "approvals": {"production": {"count": 0
 
 def policy(**privacy: Any) -> dict[str, Any]:
     masking = {"detect": False, "fields": {"customer": "pseudonym"}}
-    return {**LOOSE, "masking": masking, "privacy": {"epsilon": 20.0, "delta": 1e-3, "dataset_budget": 60.0, **privacy}}
+    return {**LOOSE, "masking": masking, "privacy": {"epsilon": 4.0, "delta": 1e-3, "dataset_budget": 60.0, **privacy}}
 
 
 def visits(workspace: Workspace) -> Dataset:
@@ -70,7 +70,7 @@ def test_a_version_that_protects_the_users_of_another_column_is_refused(tmp_path
     with Workspace(tmp_path / "ws", policy=policy(unit="user", user="customer", unit_records=2), actor="dora") as workspace:
         model = workspace.train("tabular.mlp", visits(workspace), epochs=1, hidden=[4])
         workspace.register(model, "shop")
-    with Workspace(tmp_path / "ws", policy=policy(unit="user", user="household", unit_records=2), actor="dora") as workspace:
-        with pytest.raises(Refused) as refused:
-            workspace.promote("shop:1", "production")
+    other = policy(unit="user", user="household", unit_records=2)
+    with Workspace(tmp_path / "ws", policy=other, actor="dora") as workspace, pytest.raises(Refused) as refused:
+        workspace.promote("shop:1", "production")
     assert refused.value.line == "privacy.user"

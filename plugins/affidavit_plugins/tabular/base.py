@@ -71,11 +71,10 @@ class TabularModel(Model):
         """
         training = training or Training()
         engine = training.engine if training.engine is not None and training.engine.private else None
-        if engine is not None and not self.capabilities.private_training:
-            reason = f"Model type '{self.type}' cannot be trained privately."
-            raise Refused(reason, by="privacy", line="privacy", satisfy="Choose a type with the capability private_training.")
         if data.schema.target is None:
             raise UsageError(f"Data set '{data.name}' has no target column.", hint="Name one: target='...'.")
+        if not data.schema.features:
+            raise UsageError(f"Data set '{data.name}' has no feature columns.", hint="Give at least one column the role 'feature'.")
         task = infer_task(data)
         self._check_task(task)
         training.report(Progress(0, 1, "encoding"))
@@ -95,8 +94,9 @@ class TabularModel(Model):
         """Learn without privacy."""
 
     def _fit_private(self, data: Dataset, signature: Signature, engine: TrainingEngine) -> None:
-        """Learn through `engine` alone; for types with the capability `private_training`."""
-        raise NotImplementedError
+        """Learn through `engine` alone; refused here, for types without the capability `private_training`."""
+        reason = f"Model type '{self.type}' cannot be trained privately."
+        raise Refused(reason, by="privacy", line="privacy", satisfy="Choose a type with the capability private_training.")
 
     def predict(self, data: Dataset) -> Predictions:
         """Answer each row: class and probabilities, or a number. Safe to call from several threads.

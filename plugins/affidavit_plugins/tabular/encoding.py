@@ -76,12 +76,10 @@ class Encoder:
         Raises
         ------
         UsageError
-            A feature is text or a tensor, or there is none.
+            A feature is text or a tensor.
         InvalidInput
             A number is infinite, or so large that its spread is not finite.
         """
-        if not data.schema.features:
-            raise UsageError(f"Data set '{data.name}' has no feature columns.", hint="Give at least one column the role 'feature'.")
         numbers: list[NumberColumn] = []
         categories: list[CategoryColumns] = []
         for field in data.schema.features:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
-from affidavit_governance.audit import recount
+from affidavit_governance.audit import losses, recount
 from affidavit_governance.audit.losses import Mechanism, NotRecomputedError
 from affidavit_governance.audit.recount import Bracket
 from affidavit_governance.privacy import Event, joint_epsilon, repeat_and_select
@@ -167,3 +167,20 @@ def test_hardly_any_noise_is_bracketed_without_overflow() -> None:
     bracket = found(Event("gaussian", 0.01, 1.0, 10))
     exact = 5e4 + 316.2  # μ²/2 and some of its √(2·5e4) standard deviations
     assert exact < bracket.low <= bracket.high < 1.05 * exact
+
+
+def test_the_worse_one_of_adding_and_removing_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([(1.0, 1.005), (2.0, 2.01)])
+    monkeypatch.setattr(recount, "_compose", lambda *arguments: next(answers))
+    assert found(Event("gaussian", 1.234, 0.1, 3)) == Bracket(2.0, 2.01, recount.SIZES[0])
+
+
+def test_adding_a_record_is_removing_it_with_the_two_distributions_exchanged() -> None:
+    rate, sigma, eps = 0.3, 1.1, 0.2
+    event = Mechanism("gaussian", sigma, rate, 1, "add-or-remove-one", 1)
+    cells = losses.cells(event, 1e-3, 1e-12, 10**6).turned()
+    t = sigma**2 * math.log((math.exp(-eps) - 1 + rate) / rate) + 0.5
+    exact = norm.cdf(t, 0, sigma) - math.exp(eps) * ((1 - rate) * norm.cdf(t, 0, sigma) + rate * norm.cdf(t, 1, sigma))
+    above = [(p, q) for i, (p, q) in enumerate(zip(cells.upper, cells.lower, strict=True)) if cells.offset + (cells.first + i) * 1e-3 >= eps]
+    assert sum(p - math.exp(eps) * q for p, q in above) == pytest.approx(exact, abs=1e-6)
+    assert math.fsum(cells.upper) == pytest.approx(1.0, abs=1e-9)

@@ -113,6 +113,7 @@ def test_a_search_finds_the_candidate_that_learns_and_charges_all_roots_once(bud
     for data in (train, validation):
         (root,) = data.roots
         assert budget.spent(root, 1e-5) == pytest.approx(found.epsilon)
+    assert [(row["runs"], row["unsettled"]) for row in budget.status()] == [(1, 0)] * 2
     # Statistics, minimiser, output, score: what one trial costs is what its training may cost, and the score.
     trial = [event for event in found.event.repeated if event.mechanism != "pure"]
     assert joint_epsilon(trial, 1e-5) == pytest.approx(2.0, abs=0.01)

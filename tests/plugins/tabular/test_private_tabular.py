@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from affidavit.errors import Refused
+from affidavit.errors import Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Model
 from affidavit.interfaces.training import Training
@@ -129,6 +129,14 @@ def test_what_cannot_be_private_is_refused_with_the_reason(
     engine = private_engine(1.0)
     with pytest.raises(Refused, match=reason):
         model(**params).fit(rows("regression" if model is Linear else "binary", 60, **fields), Training(engine=engine))
+    assert engine.events == ()
+
+
+@pytest.mark.parametrize("model", [*CLASSES, Linear])
+def test_rows_without_features_are_refused_before_they_cost_anything(model: type[Model], private_engine: Callable[[float], Any]) -> None:
+    engine = private_engine(1.0)
+    with pytest.raises(UsageError, match="no feature columns"):
+        model().fit(rows("regression" if model is Linear else "binary", 60).select(["answer"]), Training(engine=engine))
     assert engine.events == ()
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from affidavit.errors import InvalidInput, PluginError, Refused
+from affidavit.errors import PluginError, Refused
 from affidavit.interfaces.governance import JSON
 from affidavit.interfaces.training import Release
 from affidavit_governance.privacy.accounting import Event, calibrate, joint_epsilon
@@ -58,7 +58,7 @@ class PrivateReleases:
     UsageError
         What was released before leaves nothing.
     Refused
-        The fixed σ costs more than `epsilon`; none at all always does.
+        What was released before leaves too little for a minimiser, or the fixed σ costs more than `epsilon`; none at all always does.
     """
 
     def __init__(
@@ -239,7 +239,12 @@ def _smallest(cost: Callable[[float], float], epsilon: float, start: float) -> f
     while cost(math.exp(high)) > epsilon:
         low, high = high, high + 0.25
         if high > math.log(1e6):
-            raise InvalidInput("No noise multiplier below a million is enough for these releases.", hint="Allow a larger epsilon.")
+            raise Refused(
+                f"What the run released before leaves too little of epsilon = {epsilon:g} for its minimisers.",
+                by="privacy",
+                line="privacy.epsilon",
+                satisfy="Ask for fewer statistics, or allow a larger epsilon.",
+            )
     if low < high:
         high = float(brentq(lambda log_sigma: cost(math.exp(log_sigma)) - epsilon, low, high, xtol=PRECISION)) + PRECISION
     while cost(math.exp(high)) > epsilon:

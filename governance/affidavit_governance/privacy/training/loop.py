@@ -184,7 +184,7 @@ class PrivateLoop:
         if self._part is None:
             # The comparison with brute force has just shown what an example takes.
             self._part = max(1, min(PART_EXAMPLES, PART_BYTES // max(1, self._gradients.bytes_per_example)))
-        return np.array_split(indices, -(-len(indices) // self._part))
+        return [indices] if len(indices) <= self._part else np.array_split(indices, -(-len(indices) // self._part))
 
     def _refuse_outside(self, *_: object) -> None:
         if not self._inside:

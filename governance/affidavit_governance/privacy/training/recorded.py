@@ -105,6 +105,8 @@ def direct(parameter: nn.Parameter) -> Resolve:
 def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in their common precision, at least single."""
     dtype = torch.float32
+    if all(tensor.dtype is dtype for tensor in tensors):
+        return tensors
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return tuple(tensor.to(dtype) for tensor in tensors)

@@ -39,6 +39,8 @@ from affidavit_governance.privacy.training import recorded
 from affidavit_governance.privacy.training.recorded import Resolve
 from affidavit_governance.privacy.training.uses import Use, combine
 
+HALF = (torch.bfloat16, torch.float16)
+
 
 class Tape:
     """Records the uses of `parameters` in the forward passes of one part of a batch at a time.
@@ -58,6 +60,8 @@ class Tape:
 
     def __init__(self, names: Mapping[nn.Parameter, str]) -> None:
         self._names = dict(names)
+        # By identity: to hash a tensor takes a call into Python each time.
+        self._trained = {id(parameter): name for parameter, name in names.items()}
         self._examples = 0
         self._thread: int | None = None
         self._replays = self._replays_anywhere = False
@@ -70,7 +74,7 @@ class Tape:
         self._edges: list[Any] = []  # GradientEdge or Tensor, which torch's types know one by one only
         self._resolve: list[Resolve] = []
         self._inputs: list[tuple[Tensor, int, str]] = []
-        self._uses: dict[nn.Parameter, Use] = {}
+        self._uses: dict[int, Use] = {}
 
     # -- recording --------------------------------------------------------------------------------------------------------------------
 
@@ -117,7 +121,7 @@ class Tape:
 
     def trains(self, parameter: Tensor | None) -> bool:
         """Whether `parameter` is one of the trained ones."""
-        return parameter is not None and parameter in self._names
+        return id(parameter) in self._trained
 
     # -- what layers compute with -----------------------------------------------------------------------------------------------------
 
@@ -217,7 +221,7 @@ class Tape:
 
     def _detached(self, parameter: Any) -> Any:  # a Tensor or None, and None only for None
         # A parameter that is not trained, or a tensor computed from one, keeps its place in autograd's graph.
-        return parameter.detach() if parameter is not None and self.trains(parameter) else parameter
+        return parameter.detach() if self.trains(parameter) else parameter
 
     def _batch_first(self, x: Tensor, *parameters: Tensor | None) -> Tensor:
         if x.dim() and x.shape[0] == self._examples:
@@ -245,7 +249,7 @@ class Tape:
         # The place in the graph, not the tensor: an activation in place may change what the tensor is the output of.
         self._edges.append(GradientEdge(y.grad_fn, y.output_nr))
         self._resolve.append(resolve)
-        self._inputs.append((x, x._version, self._names.get(weight, "")))  # type: ignore[call-overload]  # any tensor may be asked for
+        self._inputs.append((x, x._version, self._trained.get(id(weight), "")))
 
     # -- gradients --------------------------------------------------------------------------------------------------------------------
 
@@ -276,14 +280,14 @@ class Tape:
         with self._replaying(losses.device):
             found = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
         held = [x for x, _, _ in self._inputs] + [gradient for gradient in found if gradient is not None]
-        self.coarse = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in held)
+        self.coarse = any(tensor.dtype in HALF for tensor in held)
         self.bytes = sum(tensor.nbytes for tensor in held)
-        collected: dict[nn.Parameter, list[Use]] = {}
+        collected: dict[int, tuple[nn.Parameter, list[Use]]] = {}
         for resolve, gradient in zip(self._resolve, found, strict=True):
             if gradient is not None:
                 for parameter, use in resolve(gradient):
-                    collected.setdefault(parameter, []).append(use)
-        self._uses = {parameter: combine(several, parameter) for parameter, several in collected.items()}
+                    collected.setdefault(id(parameter), (parameter, []))[1].append(use)
+        self._uses = {key: combine(several, parameter) for key, (parameter, several) in collected.items()}
         self._edges, self._resolve, self._inputs = [], [], []
 
     def _refuse_other_uses(self, losses: Tensor) -> None:
@@ -297,7 +301,7 @@ class Tape:
                     if type(node).__name__ == "CheckpointFunctionBackward":
                         raise _hidden()
                     if type(node).__name__ == "AccumulateGrad":
-                        if node.variable in self._names:
+                        if self.trains(node.variable):
                             raise self._refusal(node.variable, "is used outside its layer's own forward")
                     else:
                         waiting.append(node)
@@ -324,7 +328,7 @@ class Tape:
     def add_sums(self, factors: Tensor, sums: Sequence[Tensor]) -> None:
         """Add to each of `sums` its parameter's gradient, summed over the examples with weights `factors`, shape (examples,)."""
         for parameter, into in zip(self._names, sums, strict=True):
-            use = self._uses.get(parameter)
+            use = self._uses.get(id(parameter))
             if use is not None:
                 use.add_sum(factors, into)
 

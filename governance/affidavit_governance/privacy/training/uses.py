@@ -58,7 +58,7 @@ class Direct(Use):
         return row_squares(self._gradients, memo)
 
     def add_sum(self, factors: Tensor, into: Tensor) -> None:
-        flat = self._gradients.reshape(len(factors), -1)
+        flat = self._gradients.reshape(self._gradients.shape[0], -1)
         into.view(-1).addmv_(flat.T, factors.to(flat.dtype))
 
     def drop(self, examples: Tensor) -> None:
@@ -308,7 +308,7 @@ def row_squares(values: Tensor, memo: dict[int, Tensor]) -> Tensor:
 
 
 def _squares(values: Tensor) -> Tensor:
-    squares: Tensor = torch.linalg.vector_norm(values.reshape(len(values), -1), dim=1).square_()
+    squares: Tensor = torch.linalg.vector_norm(values.reshape(values.shape[0], -1), dim=1).square_()
     return squares
 
 

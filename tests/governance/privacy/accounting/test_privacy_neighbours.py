@@ -12,7 +12,6 @@ from scipy.stats import binom, norm
 
 from affidavit.errors import UsageError
 from affidavit_governance.privacy import Event, epsilon, joint_delta, joint_epsilon, rdp_epsilon
-from affidavit_governance.privacy.accounting.mixture import privacy_loss
 
 DIGITS = (256 / 1797, 1.0, 70, 1e-5)
 
@@ -28,10 +27,25 @@ def test_shuffled_epochs_have_no_amplification() -> None:
     assert epsilon(256 / 1797, 1.0, 70, 1e-5) < 17.86 / 2  # the formula for samples would halve it
 
 
-def test_the_groups_mixture_of_one_record_is_the_library_s_subsampled_gaussian() -> None:
-    for relation in ("add-or-remove-one", "replace-one"):
-        ours = privacy_loss(Event("gaussian", 1.0, 256 / 1797, 1, relation), 1e-4).self_compose(70)
-        assert ours.get_epsilon_for_delta(1e-5) == pytest.approx(epsilon(*DIGITS, relation=relation), abs=1e-6)
+@pytest.mark.parametrize("relation", ["add-or-remove-one", "replace-one"])
+@pytest.mark.parametrize(("rate", "sigma", "steps"), [(256 / 1797, 1.0, 70), (0.001, 2.0, 5000), (0.99, 2.0, 10)])
+def test_one_record_in_a_sample_agrees_with_the_library_s_own_mechanism(relation: str, rate: float, sigma: float, steps: int) -> None:
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
+
+    theirs = from_gaussian_mechanism(
+        sigma, sampling_prob=rate, neighboring_relation=NeighboringRelation["_".join(relation.upper().split("-"))]
+    ).self_compose(steps)
+    assert epsilon(rate, sigma, steps, 1e-5, relation=relation) == pytest.approx(theirs.get_epsilon_for_delta(1e-5), abs=1e-6)
+
+
+def test_rdp_of_one_record_is_hardly_below_the_library_s_whose_fractional_orders_are_bounds() -> None:
+    from dp_accounting import dp_event
+    from dp_accounting.rdp import RdpAccountant
+
+    theirs = RdpAccountant()
+    theirs.compose(dp_event.PoissonSampledDpEvent(0.04, dp_event.GaussianDpEvent(1.5)), 2250)
+    assert theirs.get_epsilon(1e-5) - 1e-3 <= rdp_epsilon(0.04, 1.5, 2250, 1e-5) <= theirs.get_epsilon(1e-5)
 
 
 def test_a_group_agrees_with_the_library_s_mixture_of_gaussians() -> None:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from affidavit.errors import PluginError, Refused, UsageError
+from affidavit.errors import InvalidInput, PluginError, Refused, UsageError
 from affidavit.policy import PrivacyPolicy
-from affidavit_governance.privacy import Event, joint_delta, joint_epsilon
+from affidavit_governance.privacy import Event, calibrate, joint_delta, joint_epsilon
 from affidavit_governance.privacy.accounting import accountant, joint_rdp_epsilon
+from affidavit_governance.privacy.accounting.rdp import divergences
 from affidavit_governance.privacy.mechanisms import convex
 from affidavit_governance.privacy.mechanisms.releases import PrivateReleases
 from affidavit_governance.privacy.randomness import Purpose, Randomness
@@ -232,6 +233,23 @@ def test_the_noise_is_replayed_from_a_key_only() -> None:
     assert not np.array_equal(run(Randomness()), run(Randomness()))
 
 
+def test_the_privacy_loss_of_two_records_together_is_within_the_bound_of_a_group() -> None:
+    rows, targets = problem("logistic")
+    rows, chosen, penalty, sigma = convex.clipped(rows, 2.0), convex.LOSSES["logistic"], 3.0, 2.5
+    shift, mu = -math.log1p(-1.0 / penalty), 1 / sigma
+    for first in range(0, 24, 2):
+        keep = ~np.isin(np.arange(25), [first, first + 1])
+        theta = convex.minimise(rows, targets, np.ones(25), chosen, penalty, sigma * 2.0 * RNG.normal(size=3))
+        parts = []
+        for x, y in ((rows, targets), (rows[keep], targets[keep])):
+            b = -(x.T @ chosen.first(x @ theta, y) + penalty * theta)
+            hessian = (x.T * chosen.second(x @ theta, y)) @ x + penalty * np.eye(3)
+            parts.append((-(b @ b) / (2 * (sigma * 2.0) ** 2) + np.linalg.slogdet(hessian)[1], b))
+        (with_them, b), (without, _) = parts
+        seen = sum(abs(b @ rows[record]) / np.linalg.norm(rows[record]) for record in (first, first + 1)) / (sigma * 2.0)
+        assert with_them - without <= 2 * shift + (2 * mu) ** 2 / 2 + mu * seen
+
+
 # -- what it costs ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +276,9 @@ def test_a_wider_neighbourhood_of_objective_perturbation_costs_more_and_goes_by_
     event = Event("objective_perturbation", 10.0, shift=0.02)
     wide = event.under(relation, group_size)
     assert accountant([wide]) == "RDP"
+    members = 2 * group_size if relation == "replace-one" else group_size
+    as_one = Event("objective_perturbation", 10.0 / members, shift=0.02 * members)
+    assert np.allclose(divergences([wide]), divergences([as_one]))
     assert joint_epsilon([wide], 1e-5) > joint_epsilon([event], 1e-5)
     assert Event.from_json(wide.to_json()) == wide
 
@@ -298,6 +319,23 @@ def test_a_fixed_noise_that_costs_too_much_is_refused_and_one_that_does_not_is_t
         with pytest.raises(Refused, match="costs epsilon"):
             make([("sums", 1.0)], noise_multiplier=sigma)
     assert make([("sums", 1.0)], noise_multiplier=50.0).planned[0].noise_multiplier == 50.0
+
+
+def test_too_little_left_for_a_minimiser_or_for_anything_is_refused() -> None:
+    almost, everything = calibrate(0.97, sampling_rate=1.0, steps=1, delta=1e-5), calibrate(1.01, sampling_rate=1.0, steps=1, delta=1e-5)
+    with pytest.raises(Refused, match="leaves too little"):
+        make([("minimise", 1.0)], before=[Event("gaussian", almost)], noise_multiplier=None)
+    with pytest.raises(UsageError, match="other releases alone"):
+        make([("sums", 1.0)], before=[Event("gaussian", everything)], noise_multiplier=None)
+
+
+def test_a_solver_that_misses_its_tolerance_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convex, "TOLERANCE", -1.0)
+    rows, targets = problem("logistic")
+    releases = make([("minimise", 1.0)])
+    with pytest.raises(InvalidInput, match="did not reach"):
+        releases.minimise(rows, targets, loss="logistic", bound=1.0)
+    assert releases.executed  # it counts all the same
 
 
 def test_releases_in_another_number_or_order_than_announced_are_refused() -> None:
