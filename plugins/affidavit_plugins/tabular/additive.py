@@ -31,7 +31,7 @@ RESIDUAL_BOUND = 2.0
 """Largest residual of a numeric target that counts in full, in standard deviations."""
 
 RIDGE = 1.0
-"""Penalty on a shape's values, in standard deviations of the noise of all its steps together."""
+"""Penalty on a shape's values, in standard deviations of the mean of its steps' noise. On Adult 0.3 to 3 do about equally well."""
 
 
 class AdditiveParams(TabularParams):

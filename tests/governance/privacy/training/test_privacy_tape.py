@@ -316,11 +316,13 @@ def test_another_thread_s_forward_pass_is_not_recorded() -> None:
     trained = {parameter: name for name, parameter in module.named_parameters()}
     tape = Tape(trained)
     attached = Attached(units(module, trained), tape)
+    shapes: list[torch.Size] = []
     with tape.recording(4):
         values = module(torch.ones(4, 3)).sum(1)
-        other = threading.Thread(target=lambda: module(torch.ones(7, 3)))
+        other = threading.Thread(target=lambda: shapes.append(module(torch.ones(7, 3)).shape))
         other.start()
         other.join()
     tape.backward(values)
     attached.remove()
+    assert shapes == [(7, 2)]  # which the tape would have refused
     torch.testing.assert_close(tape.squared_norms(), torch.full((4,), 8.0))
