@@ -34,6 +34,21 @@ BATCH_TOKENS = 4096
 """Tokens that go through the encoder at once where there is no gradient."""
 
 
+DEFAULTS = {
+    ("none", False): (20, 0.002),
+    ("none", True): (20, 0.02),
+    ("lora", False): (3, 0.002),
+    ("lora", True): (8, 0.01),
+    ("full", False): (3, 0.0001),
+    ("full", True): (8, 0.0005),
+}
+"""Epochs and learning rate by what is tuned and whether training is private.
+
+Private training has few steps in an epoch, so it takes more and larger ones. The more weights learn, the less noise each can bear: a pretrained
+encoder that learns as a whole takes small steps only.
+"""
+
+
 class TextParams(TorchParams):
     """Parameters of ``text.classifier``, besides those of every torch type.
 
@@ -111,8 +126,8 @@ class TextClassifier(TorchModel):
         return bool(self.params.fine_tune != "full")
 
     def defaults(self, *, private: bool) -> tuple[int, float]:
-        """Epochs and learning rate: small steps for a pretrained encoder; larger ones for a head in private training, whose epochs have few."""
-        return (20, 0.02 if private else 0.002) if self._frozen else (3, 0.0001)
+        """Epochs and learning rate: see `DEFAULTS`."""
+        return DEFAULTS[self.params.fine_tune, private]
 
     def prepare(self, data: Dataset, engine: TrainingEngine) -> None:
         """Find the text column and the encoder; nothing is read from the texts."""

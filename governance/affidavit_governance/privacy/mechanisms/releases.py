@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from affidavit.errors import PluginError, Refused
@@ -154,8 +155,7 @@ class PrivateReleases:
         total = grouped(convex.clipped(rows, bound), groups, number)
         (event,) = self._next("sums", {"columns": rows.shape[1], "groups": number, "bound": bound})
         deviation = event.noise_multiplier * bound
-        noise = self._source.normal(Purpose.RELEASE_NOISE, 2 * self._done, total.size)
-        return total + deviation * noise.reshape(total.shape), deviation
+        return self._noisy(total, deviation, 2 * self._done), deviation
 
     def minimise(self, rows: Floats, targets: Floats, *, loss: str, bound: float, l2: float = 0.0, weights: Floats | None = None) -> Floats:
         """A noisy minimiser of Σ wᵢ f(xᵢᵀθ; yᵢ) + λ/2 ‖θ‖², by objective perturbation; shape (columns,).
@@ -193,7 +193,13 @@ class PrivateReleases:
         linear = objective.noise_multiplier * chosen.slope * bound * self._source.normal(Purpose.RELEASE_NOISE, step, size)
         theta = convex.minimise(convex.clipped(rows, bound), targets, weights, chosen, penalty, linear)
         spread = output.noise_multiplier * 2 * convex.TOLERANCE / penalty
-        return np.asarray(theta + spread * self._source.normal(Purpose.RELEASE_NOISE, step + 1, size))
+        return self._noisy(theta, spread, step + 1)
+
+    def _noisy(self, values: Floats, deviation: float, step: int) -> Floats:
+        """`values` with noise, on the noise's lattice: see `affidavit_governance.privacy.gaussian`."""
+        released = torch.tensor(values, dtype=torch.float64)
+        self._source.add_noise_([released], deviation, Purpose.RELEASE_NOISE, step)
+        return np.asarray(released.numpy())
 
     def _checked(self, rows: Floats, bound: float) -> Floats:
         rows = np.asarray(rows, dtype=np.float64)
