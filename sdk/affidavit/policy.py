@@ -108,10 +108,10 @@ class PrivacyPolicy(_Section):
     unit_records: Annotated[int, Field(ge=1, le=1000)] = 1
     user: str | None = None
     relation: Literal["add-or-remove-one", "replace-one"] = "add-or-remove-one"
-    dataset_budget: Annotated[float, Field(gt=0)] = 8.0
+    dataset_budget: Annotated[float, Field(gt=0, le=1e6)] = 8.0
     sampler: Literal["poisson", "shuffle"] = "poisson"
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    records: Annotated[int, Field(gt=0)] | None = None
+    max_grad_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+    records: Annotated[int, Field(gt=0, le=10**12)] | None = None
     noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     without_noise: bool = False
     replace_batchnorm: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from affidavit.approver import Approver
 from affidavit.errors import PluginError, Refused, UngovernedCallWarning, UsageError
 from affidavit.interfaces.governance import Actor, Stage
 from affidavit.interfaces.model import Model
+from affidavit.policy import PrivacyPolicy
 from affidavit.registry import Version
 from affidavit.workspace import Workspace
+from affidavit_governance.compliance.gates import Module
 
 
 def people(rows: int = 400) -> pa.Table:
@@ -126,6 +129,15 @@ def test_a_stricter_privacy_policy_refuses_a_version_that_was_trained_before_it(
         with pytest.raises(Refused) as caught:
             workspace.promote("shop:1", "production", approver=old.approver)
         assert caught.value.line == "privacy.epsilon"
+
+
+@pytest.mark.parametrize("stated", [{"private": True, "epsilon": "Infinity"}, {"private": "yes", "epsilon": 0.1}, {"private": True, "epsilon": None}])
+def test_a_privacy_statement_without_a_bound_is_refused_and_not_stumbled_over(stated: dict[str, Any]) -> None:
+    evidence = SimpleNamespace(predicate={"stages": {"privacy": {**stated, "delta": 1e-5}}})
+    gates = Module(SimpleNamespace(policy=SimpleNamespace(privacy=PrivacyPolicy(epsilon=1.0))))
+    gates._evidence = lambda kind, digest: evidence  # type: ignore[assignment,method-assign,return-value]  # a stand-in
+    with pytest.raises(Refused, match="not as private"):
+        gates._check_privacy("digest", [])
 
 
 def test_a_model_from_another_workspace_cannot_be_registered(shop: Any, tmp_path: Path) -> None:

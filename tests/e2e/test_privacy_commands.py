@@ -15,10 +15,13 @@ import pyarrow.csv as pc
 import pytest
 
 from affidavit.errors import Refused, UsageError
+from affidavit.interfaces.model import Predictions, Task
+from affidavit.metrics import evaluate
 from affidavit.project import Job
 from affidavit.workspace import Workspace
 from affidavit_governance.privacy import Event, joint_epsilon
 from affidavit_governance.privacy.budget import Budget
+from affidavit_governance.privacy.sweep import MEASURED
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 POLICY = """
@@ -106,6 +109,8 @@ def test_a_sweep_on_an_exhausted_budget_is_told_that_no_part_of_it_would_fit(pro
         (["--epsilon", "0,1"], "positive"),
         (["--epsilon", "much"], "no list of numbers"),
         (["--epsilon", "1", "--repeats", "0"], "train nothing"),
+        (["--epsilon", "1", "--metric", "roc_auk"], "Did you mean 'roc_auc'"),
+        (["--epsilon", "1", "--metric", "rmse"], "no metric 'rmse' for this target"),
         (["--epsilon", "1", "--plot", "curve.pdf"], "no image file"),
     ],
 )
@@ -113,6 +118,18 @@ def test_a_sweep_that_makes_no_sense_is_refused(project: Path, affidavit: Comman
     done = affidavit("privacy", "sweep", project, *options)
     assert done.returncode in (1, 2)
     assert message in done.stderr
+    if project.with_name("out").exists():
+        with Job(project).open() as workspace:
+            assert workspace.budget() == []  # and nothing was paid for
+
+
+@pytest.mark.parametrize(("numbers", "classifies"), [(False, True), (True, False)])
+def test_a_sweep_knows_the_names_of_all_metrics(numbers: bool, classifies: bool) -> None:
+    truth = np.arange(40.0) if numbers else np.array(["a", "b"] * 20)
+    odds = None if numbers else np.tile([[0.6, 0.4], [0.3, 0.7]], (20, 1))
+    task = Task.REGRESSION if numbers else Task.BINARY
+    measured = evaluate(Predictions(truth, () if numbers else ("a", "b"), odds), truth, task=task, classes=() if numbers else ("a", "b"), bootstrap=0)
+    assert set(measured.metrics) == set(MEASURED[classifies])
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,9 @@ class Module:
         trained = self._evidence("train", digest)
         privacy = trained.predicate["stages"].get("privacy", {}) if trained else {}
         epsilon = privacy.get("epsilon")
-        if not privacy.get("private") or epsilon is None or epsilon > policy.epsilon or privacy.get("delta", 1.0) > policy.delta:
+        # An ε without a bound is written as text, which is none that a policy allows.
+        bounded = privacy.get("private") is True and isinstance(epsilon, int | float) and epsilon <= policy.epsilon
+        if not bounded or privacy.get("delta", 1.0) > policy.delta:
             raise Refused(
                 "The training of this version is not as private as the policy asks.",
                 by="policy",

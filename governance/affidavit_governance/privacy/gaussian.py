@@ -46,6 +46,11 @@ def lattice_step(deviation: float) -> float:
     return 2.0 ** (math.floor(math.log2(deviation)) - FINENESS)
 
 
+def least_deviation(dtype: torch.dtype) -> float:
+    """The least deviation whose lattice lies among the normal numbers of `dtype`. Below them sums are rounded coarsely, and noise to zero."""
+    return torch.finfo(dtype).tiny * 2.0 ** (FINENESS + 1)
+
+
 class GaussianSource:
     """Makes Gaussian numbers, in buffers that each draw uses again."""
 

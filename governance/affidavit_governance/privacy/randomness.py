@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -45,7 +45,7 @@ class Randomness:
 
     A stream is the AES-256-CTR keystream (NIST SP 800-38A) whose counter block starts with the purpose and the step, so that no two streams
     overlap and each step's draws do not depend on how much earlier steps drew. A stream is drawn once: the steps of one purpose must
-    ascend, and a step that was drawn is refused.
+    ascend, and a step that was drawn is refused. A copy, or a forked process, would draw the same streams again: neither can be had.
 
     Parameters
     ----------
@@ -55,7 +55,8 @@ class Randomness:
     Raises
     ------
     UsageError
-        By every drawing method: the purpose's stream of this or a later step was drawn before, or one stream is too short for the count.
+        By every drawing method: the purpose's stream of this or a later step was drawn before, one stream is too short for the count, or
+        this is not the process that made the object.
     """
 
     description = "AES-256-CTR keyed from os.urandom"
@@ -64,9 +65,19 @@ class Randomness:
         self._key = os.urandom(32) if key is None else key
         self._latest: dict[Purpose, int] = {}
         self._gaussian: GaussianSource | None = None
+        self._process = os.getpid()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """No copies, by ``copy`` or ``pickle``: they would repeat noise, and carry the key."""
+        raise UsageError("A source of private randomness cannot be copied: both would draw the same noise.", hint="Make another one.")
 
     def _once(self, purpose: Purpose, step: int, size: int) -> None:
         """Claim `size` bytes of a stream."""
+        if os.getpid() != self._process:
+            raise UsageError(
+                "A forked process draws from the random streams of its parent: both would have the same noise.",
+                hint="Begin private training in the process that trains.",
+            )
         if step <= self._latest.get(purpose, -1):
             raise UsageError(
                 f"The random stream {purpose.name} of step {step} was drawn before: noise or a sample would repeat.",
@@ -124,11 +135,21 @@ class Randomness:
             Contiguous torch tensors of any floating-point type, on any device; all of them together are one release. The noise is made on
             the CPU in double precision, in blocks. The noisy sums are multiples of one power of two, rounded once more where the type is
             too narrow for these. `affidavit_governance.privacy.gaussian` tells why that is private.
+
+        Raises
+        ------
+        UsageError
+            Also for a deviation that is no positive number, or so small that the type of the sums cannot hold its noise.
         """
-        from affidavit_governance.privacy.gaussian import GaussianSource, add_noise_  # needs torch, which sampling does not
+        from affidavit_governance.privacy.gaussian import GaussianSource, add_noise_, least_deviation  # needs torch, which sampling does not
 
         if not 0 < deviation < math.inf:
             raise UsageError(f"Noise of deviation {deviation} cannot be added.", hint="The deviation must be positive and finite.")
+        least = max((least_deviation(tensor.dtype) for tensor in sums), default=0.0)
+        if deviation < least:
+            raise UsageError(
+                f"Noise of deviation {deviation} would be lost in the sums, whose numbers end there.", hint="Use a larger clipping bound."
+            )
         self._once(purpose, step, sum(16 * (-(-tensor.numel() // 2)) for tensor in sums))
         self._gaussian = self._gaussian or GaussianSource()
         add_noise_(sums, deviation, self._keystream(purpose, step), self._gaussian)

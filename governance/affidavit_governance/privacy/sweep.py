@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affidavit.errors import Refused, UsageError
+from affidavit.errors import Refused, UsageError, nearest
 from affidavit.interfaces.governance import JSON, Actor
+from affidavit.interfaces.infer import infer_task
 from affidavit.project import Job
 from affidavit_governance.privacy.accounting import neighbours
 from affidavit_governance.privacy.budget import Budget
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 METRICS = ("roc_auc", "accuracy", "r2", "rmse")
 """Which metric is taken where none is named: the first of these that the evaluation has."""
+
+MEASURED = {
+    True: ("accuracy", "balanced_accuracy", "f1", "roc_auc", "pr_auc", "log_loss", "brier", "expected_calibration_error"),
+    False: ("mae", "rmse", "r2"),
+}
+"""What an evaluation can measure, of classes and of numbers: a name that is none of these is found before a run is paid for."""
 
 CONFIDENCE = 0.95
 
@@ -123,6 +130,7 @@ def sweep(
             raise UsageError("The project's policy fixes the noise, which a sweep varies.", hint="Leave privacy.noise_multiplier out of it.")
         _check_policy(wanted, policy)
         train, test = job.data(workspace)
+        _check_metric(metric, train)
         _check_budget(Budget(workspace.store), train, wanted, repeats, policy)
         points = []
         for epsilon in wanted:
@@ -177,6 +185,12 @@ def _half_width(values: Sequence[float]) -> float:
     mean = sum(values) / len(values)
     variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * math.sqrt(variance / len(values))
+
+
+def _check_metric(metric: str | None, train: Dataset) -> None:
+    known = MEASURED[infer_task(train).classifies]
+    if metric is not None and metric not in known:
+        raise UsageError(f"There is no metric '{metric[:80]}' for this target.{nearest(metric, known)}", hint=f"There are: {', '.join(known)}.")
 
 
 def _check_policy(wanted: Sequence[float], policy: PrivacyPolicy) -> None:

@@ -58,7 +58,8 @@ class TextParams(TorchParams):
         ``"minilm"``, a folder, a hub name or a configuration: see `affidavit_plugins.text.encoder.load_encoder`.
     fine_tune
         ``"none"`` runs the encoder once over the texts and trains the head on what it gives. ``"lora"`` also trains low-rank adapters on the
-        encoder's linear layers, ``"full"`` the whole encoder, embedding tables too.
+        encoder's linear layers, ``"full"`` the whole encoder, embedding tables too. In private training the norm of the noise grows with the
+        number of weights that learn while the clipped gradients' does not: ``"full"`` needs many more rows and steps than the other two.
     max_tokens
         Texts are cut off after this many tokens.
     hidden

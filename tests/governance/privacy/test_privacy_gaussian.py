@@ -14,7 +14,7 @@ from scipy import stats
 
 from affidavit.errors import UsageError
 from affidavit_governance.privacy import gaussian
-from affidavit_governance.privacy.gaussian import PAIRS, GaussianSource, lattice_step
+from affidavit_governance.privacy.gaussian import PAIRS, GaussianSource, lattice_step, least_deviation
 from affidavit_governance.privacy.randomness import Purpose, Randomness
 
 KEY = bytes(range(32))
@@ -191,3 +191,19 @@ def test_memory_does_not_grow_with_the_model() -> None:
     held = source._gaussian
     source.add_noise_([torch.zeros(10 * PAIRS)], 1.0, NOISE, 2)
     assert source._gaussian is held
+
+
+@pytest.mark.parametrize(("deviation", "dtype"), [(1e-310, torch.float64), (1e-50, torch.float32), (1e-44, torch.float32), (1e-3, torch.float16)])
+def test_noise_that_the_sums_cannot_hold_is_refused_and_leaves_them_as_they_are(deviation: float, dtype: torch.dtype) -> None:
+    sums = torch.tensor([0.0, 1.0], dtype=dtype)
+    with pytest.raises(UsageError, match="would be lost"):
+        Randomness(KEY).add_noise_([sums], deviation, NOISE, 1)
+    assert sums.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_least_noise_that_is_accepted_is_still_there(dtype: torch.dtype) -> None:
+    least = least_deviation(dtype)
+    drawn = noisy(torch.zeros(2000, dtype=dtype), least).double() / least
+    assert drawn.std().item() == pytest.approx(1.0, abs=0.08)
+    assert np.count_nonzero(drawn.numpy()) > 1950

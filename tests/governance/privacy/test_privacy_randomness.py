@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -148,3 +152,29 @@ def test_a_sample_of_all_rows_takes_all_rows_and_one_at_rate_zero_none() -> None
 def test_removing_the_last_row_leaves_the_other_rows_draws() -> None:
     whole, without = Randomness(KEY).sample(3, 100, 0.5), Randomness(KEY).sample(3, 99, 0.5)
     assert without.tolist() == [index for index in whole if index < 99]
+
+
+def test_a_source_cannot_be_copied_or_pickled() -> None:
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(UsageError, match="cannot be copied"):
+            copied(Randomness(KEY))
+
+
+def test_a_forked_process_does_not_repeat_the_noise_of_its_parent() -> None:
+    source = Randomness(KEY)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover  # in the child
+        try:
+            source.words(Purpose.GRADIENT_NOISE, 1, 2)
+            os.write(writing, b"drawn")
+        except UsageError:
+            os.write(writing, b"refused")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    answer = os.read(reading, 16)
+    os.close(reading)
+    os.close(writing)
+    assert answer == b"refused"
+    assert len(source.words(Purpose.GRADIENT_NOISE, 1, 2)) == 2

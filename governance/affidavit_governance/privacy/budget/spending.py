@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from affidavit.errors import IntegrityError, Refused
+from affidavit.errors import IntegrityError, Refused, UsageError
 from affidavit.interfaces.governance import JSON
 from affidavit_governance.privacy.accounting import Event, calibrate, joint_epsilon
 from affidavit_governance.privacy.budget.advice import what_fits
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from affidavit.store import Store
 
 MICRO = 1_000_000
+LARGEST = 1e6
 Row = sa.Row[tuple[str, ...]]
 Expected = Callable[[], Sequence[Event]]
 
@@ -92,9 +93,13 @@ class Budget:
         Refused
             Together with everything recorded for a root, also by calls that are not settled, it would cost more than `limit`. The message
             says what is left, and what would fit.
+        UsageError
+            The limit is no positive number up to a million.
         IntegrityError
             The call was settled, by itself or by another hand, or goes on with a run on other data.
         """
+        if not 0 < limit <= LARGEST:
+            raise UsageError(f"A privacy budget of {limit} cannot be kept.", hint=f"It must be above 0 and at most {LARGEST:g}.")
         names = sorted(roots)
         while True:
             with self._store.read() as connection:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from affidavit.errors import IntegrityError, Refused
+from affidavit.errors import IntegrityError, Refused, UsageError
+from affidavit.policy import PrivacyPolicy
 from affidavit.store import Store
 from affidavit_governance.privacy import Event, joint_epsilon
 from affidavit_governance.privacy.budget import Budget
@@ -187,3 +191,19 @@ def test_eight_processes_cannot_overspend_together(store_location: str) -> None:
         (row,) = Budget(store).status()
     assert row["runs"] + row["unsettled"] == 5
     assert row["spent"] + row["reserved"] <= limit
+
+
+@pytest.mark.parametrize("limit", [math.inf, 1e300, math.nan, 0.0, -1.0])
+def test_a_limit_that_is_no_limit_is_refused_and_sets_nothing_aside(tmp_path: Path, limit: float) -> None:
+    with Store.open(tmp_path / "ws") as store:
+        with pytest.raises(UsageError, match="cannot be kept"):
+            Budget(store).reserve("one", [ROOT], [RUN], delta=DELTA, limit=limit)
+        assert Budget(store).status() == []
+
+
+@pytest.mark.parametrize(
+    "policy", [{"dataset_budget": math.inf}, {"dataset_budget": 1e300}, {"max_grad_norm": math.inf}, {"max_grad_norm": 1e-300}, {"records": 10**400}]
+)
+def test_a_policy_with_numbers_that_nothing_can_be_done_with_is_refused(policy: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        PrivacyPolicy(**policy)
