@@ -22,7 +22,6 @@ from affidavit.calls import (
     ExplainCall,
     LoadCall,
     PackageCall,
-    PredictCall,
     PromoteCall,
     RegisterCall,
     TrainCall,
@@ -33,9 +32,11 @@ from affidavit.interfaces.governance import JSON, Actor, Keyring, Ledger
 from affidavit.interfaces.model import Model
 from affidavit.interfaces.schema import Schema
 from affidavit.interfaces.training import Progress, Training
+from affidavit.lineage import named_roots
 from affidavit.pipeline import Core, Pipeline
 from affidavit.plugins import PluginManager, Registry, source_for
 from affidavit.policy import Policy, parse_model
+from affidavit.predictor import GovernedPredictor
 from affidavit.registry import Version, Versions
 from affidavit.store import Objects, Store, write_atomic
 
@@ -147,7 +148,7 @@ class Workspace:
             overrides[column] = {**overrides.get(column, {}), **changes}
         label = name or (Path(source).name.split(".")[0] if isinstance(source, (str, Path)) and "://" not in str(source) else "data")
         parents = [derived_from] if isinstance(derived_from, (Dataset, str)) else derived_from
-        roots = frozenset[str]().union(*(parent.roots if isinstance(parent, Dataset) else self._roots_of(parent) for parent in parents))
+        roots = frozenset[str]().union(*(parent.roots if isinstance(parent, Dataset) else named_roots(self.ledger, parent) for parent in parents))
         call = LoadCall(
             self, self.actor, reader=reader, source=source, name=label, target=target, fields=overrides, options=options, derived_from=roots
         )
@@ -388,27 +389,6 @@ class Workspace:
         with pa.ipc.open_stream(sealed[4 + length :]) as reader:
             return Dataset(reader.read_all(), schema, name="background")
 
-    def _roots_of(self, fingerprint: str) -> frozenset[str]:
-        """The roots of a data set that evidence of this workspace names."""
-        found: dict[str, frozenset[str]] = {}
-        for evidence in (*self.ledger.entries("load"), *self.ledger.entries("train")):
-            if evidence.predicate["status"] == "done":
-                roots = frozenset(evidence.predicate["details"]["roots"])
-                declared = frozenset(evidence.predicate["details"].get("derived_from", ()))
-                loaded = {subject["digest"]["sha256"] for subject in evidence.statement["subject"]} | (roots - declared)
-                for digest in loaded if evidence.kind == "load" else ():
-                    found[digest] = found.get(digest, frozenset()) | roots
-                for root in roots:
-                    found.setdefault(root, frozenset({root}))
-        matching = {roots for digest, roots in found.items() if digest.startswith(fingerprint)} if len(fingerprint) >= 12 else set()
-        if len(matching) != 1:
-            number = "no" if not matching else "more than one"
-            raise UsageError(
-                f"The fingerprint '{fingerprint[:64]}' names {number} data set of this workspace.",
-                hint="Load the data set that these rows were made from first, and give its fingerprint: Dataset.fingerprint, or 'affidavit budget'.",
-            )
-        return matching.pop()
-
     def _keep_background(self, model: Model, data: Dataset, seed: int) -> None:
         rows = np.sort(np.random.default_rng(seed).permutation(len(data))[:BACKGROUND_ROWS])
         names = [field.name for field in model.fitted.inputs]
@@ -466,28 +446,6 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"Workspace({self.store.workspace_id[:12]}, {len(self.ledger)} entries)"
-
-
-class GovernedPredictor:
-    """A model behind governance: what a deployment serves. Implements `affidavit.interfaces.deployment.Predictor`."""
-
-    __slots__ = ("_model", "_version", "_workspace", "model_type", "name", "signature", "version")
-
-    def __init__(self, workspace: Workspace, model: Model, version: Version | None) -> None:
-        self._workspace = workspace
-        self._model = model
-        self._version = version
-        self.name = version.name if version else model.type
-        self.version = version.number if version else 0
-        self.model_type = model.type
-        self.signature: Signature = model.fitted
-
-    def predict(self, data: Dataset) -> Predictions:
-        """Answer one batch inside governance."""
-        workspace = self._workspace
-        call = PredictCall(workspace, workspace.actor, model=self._model, data=data, version=self._version)
-        result: Predictions = workspace._pipeline.run(call)
-        return result
 
 
 def _loaded(data: object, what: str) -> None:
