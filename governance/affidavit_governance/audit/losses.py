@@ -19,6 +19,9 @@ from typing import Any
 
 RELATIONS = ("add-or-remove-one", "replace-one")
 MECHANISMS = ("gaussian", "laplace", "pure", "objective_perturbation")
+LARGEST_GROUP = 1000
+"""No statement is about larger ones; whoever reads a stranger's file must not count up to any number that it holds."""
+
 MOST_MEMBERS = 32
 """Sizes of a group's sample that are worked with; larger groups are not recomputed."""
 
@@ -60,7 +63,7 @@ class Mechanism:
         steps, members, relation = value.get("steps"), value.get("group_size", 1), value.get("relation", RELATIONS[0])
         if type(steps) is not int or type(members) is not int or value["type"] not in MECHANISMS or relation not in RELATIONS:
             raise ValueError("an event of another kind")
-        if not (noise > 0 and 0 < rate <= 1 and shift >= 0 and steps >= 0 and members >= 1):
+        if not (noise > 0 and 0 < rate <= 1 and shift >= 0 and steps >= 0 and 1 <= members <= LARGEST_GROUP):
             raise ValueError("a number out of its range")
         if rate < 1 and value["type"] != "gaussian":
             raise ValueError("a sampled mechanism without a known loss")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from affidavit_governance.audit.losses import Cells, Mechanism, NotRecomputedError, TooWideError, cells
@@ -33,6 +33,12 @@ FARTHEST = 64
 """Cells between outcomes that are still merged: farther ones would lose more than rounding down does."""
 
 LOWEST_DELTA = 1e-13
+MOST_MECHANISMS = 24
+"""Different mechanisms in one statement: each takes some tenths of a second, and a run has a handful."""
+
+WEAK = {"noise": 0.3, "steps": 1000, "members": 4, "shift": 5.0, "delta": 1e-10}
+"""For a lower bound where there is no bracket: less noise and a smaller δ count as these, and more of the others."""
+
 LAMBDAS = tuple(2.0**power for power in range(-10, 13))
 FLOAT = 2.0**-52
 
@@ -70,10 +76,36 @@ def bracket(events: Iterable[Mechanism], delta: float) -> Bracket:
         return Bracket(exact, exact, 0)
     if not LOWEST_DELTA <= delta < 1:
         raise NotRecomputedError(f"delta = {delta:g} is too small for double precision")
+    if len(merged) > MOST_MECHANISMS:
+        raise NotRecomputedError(f"{len(merged)} different mechanisms take too long")
     try:
         return _bracket(merged, delta)
     except (ArithmeticError, ValueError) as error:
         raise NotRecomputedError("its numbers are too large or too small for double precision") from error
+
+
+def least(events: Iterable[Mechanism], delta: float) -> float:
+    """A lower bound of ε at `delta` of all `events` together, for what has no bracket; 0 where there is nothing to be said.
+
+    It is that of fewer and weaker mechanisms at a larger δ, each of which costs at most as much.
+    """
+    merged = _merge(events)
+    if delta == 0 and any(event.kind not in ("laplace", "pure") for event in merged):
+        return math.inf  # noise without end hides nothing for certain
+    weaker = [
+        replace(
+            event,
+            noise=max(event.noise, WEAK["noise"]),
+            steps=min(event.steps, int(WEAK["steps"])),
+            members=min(event.members, int(WEAK["members"])),
+            shift=min(event.shift, WEAK["shift"]),
+        )
+        for event in merged[:MOST_MECHANISMS]
+    ]
+    try:
+        return bracket(weaker, max(delta, WEAK["delta"])).low
+    except NotRecomputedError:
+        return 0.0
 
 
 @lru_cache(maxsize=256)

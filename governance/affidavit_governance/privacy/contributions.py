@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from affidavit.errors import Refused
@@ -33,11 +35,21 @@ def bound_contributions(data: Dataset, user: str, most: int, source: Randomness)
     """
     if user not in data.schema.names:
         raise _refused(f"Data set '{data.name}' has no column '{user}' that could say whose each row is.")
-    column = data.column(user)
-    codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+    codes = _codes(data.column(user))
     if not codes.any():
         raise _refused(f"Column '{user}' of data set '{data.name}' has one value in all rows, which tells no users apart: it may have been masked.")
     return data.filter(chosen(codes, most, source), operation="bound-contributions", user=user, most=most)
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A number for each different value, one for all that are missing, shape (rows,)."""
+    if pa.types.is_dictionary(column.type):  # which may hold a value twice
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        # All NaN are missing, whatever their bits, and -0 is 0.
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), pc.add(column, pa.scalar(0.0).cast(column.type)))
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def chosen(users: Sequence[int] | NDArray[np.int64], most: int, source: Randomness) -> NDArray[np.bool_]:

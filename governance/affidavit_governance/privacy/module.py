@@ -79,6 +79,7 @@ class Module:
                 trained = True
                 engine.check_finished(call.model.type)
             finally:
+                engine.close()
                 if ranks is not None and not ranks.first:
                     call.state(Stage.PRIVACY, {**engine.statement(), "charged_by_process": 0})
                 elif trained or keeper is None or not keeper.begun:

@@ -101,7 +101,7 @@ def tune(
     Raises
     ------
     UsageError
-        No candidates, candidates that cost differently, or a numeric target without public bounds.
+        No candidates, a policy without noise, candidates that cost differently, or a numeric target without public bounds.
     Refused
         The search would cost more than the policy allows, or than the budget has left.
     PluginError
@@ -109,6 +109,11 @@ def tune(
     """
     if not candidates:
         raise UsageError("There are no candidates to choose from.")
+    if policy.without_noise:
+        raise UsageError(
+            "A private search trains with noise: what its trials read without it would show in the winner.",
+            hint="Leave privacy.without_noise out of the policy.",
+        )
     relation, group_size = neighbours(policy)
     if policy.user is not None:
         train, validation = (bound_contributions(rows, policy.user, policy.unit_records, Randomness()) for rows in (train, validation))

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from affidavit.errors import IntegrityError
 from affidavit.policy import PrivacyPolicy
+from affidavit_governance.audit import recount
 from affidavit_governance.audit.bundle import write_bundle
 from affidavit_governance.audit.certificate import recompute
+from affidavit_governance.audit.recount import MOST_MECHANISMS
 from affidavit_governance.audit.verify import VerificationReport, verify_bundle
 from affidavit_governance.privacy import Event, joint_epsilon, repeat_and_select
 
@@ -95,6 +97,12 @@ def test_a_higher_epsilon_is_remarked_upon_and_accepted() -> None:
         {"epsilon": "low"},
         {"delta": None},
         {"private": False},
+        {"delta": 1},
+        {"delta": 5.0},
+        {"unit": "planet"},
+        {"unit": None},
+        {"events": [{**EVENTS[1].to_json(), "group_size": 10**9}], "unit": "group", "unit_records": 10**9},
+        {"events": [], "epsilon": 0.0, "steps": 0, "sampler": None, "status": "done"},
     ],
 )
 def test_a_statement_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
@@ -129,6 +137,51 @@ def test_training_without_noise_claims_nothing() -> None:
 def test_a_repetition_says_why_it_is_not_computed_again() -> None:
     event = repeat_and_select(EVENTS, mean=3.0)
     assert "RDP only" in recompute(stated(steps=0, sampler=None, events=[event.to_json()]), "it")["remark"]
+
+
+def test_a_statement_of_today_lists_its_events() -> None:
+    without = {key: value for key, value in stated().items() if key != "events"}
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        recompute(without, "it")
+    assert "no events" in recompute({**without, "certificate": 0}, "it")["remark"]
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-300, 1e-20])
+def test_a_delta_too_small_to_recompute_hides_no_epsilon_that_is_too_low(delta: float) -> None:
+    with pytest.raises(IntegrityError, match="claims more privacy"):
+        recompute(stated(delta=delta, epsilon=0.5 * EPSILON), "it")
+    assert "too small" in recompute(stated(delta=delta, epsilon="Infinity"), "it")["remark"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**repeat_and_select(EVENTS, mean=3.0).to_json(), "steps": 0},
+        {"type": "repeat_and_select"},
+        Event("gaussian", 1e-9, 1.0, 1).to_json(),
+        Event("gaussian", 2.0, 0.1, 10**18).to_json(),
+    ],
+)
+def test_an_event_that_cannot_be_recomputed_hides_none_of_the_others(other: dict[str, Any]) -> None:
+    changes = {"events": [*stated()["events"], other]}
+    with pytest.raises(IntegrityError, match="claims more privacy"):
+        recompute(stated(**changes, epsilon=0.5 * EPSILON), "it")
+    assert recompute(stated(**changes, epsilon=1e30), "it")["bracket"] is None
+
+
+def test_a_large_group_that_is_not_recomputed_is_held_to_what_a_small_one_costs() -> None:
+    events = [Event("gaussian", 1.0, 0.5, 100, group_size=200)]
+    many = stated(unit="group", unit_records=200, sampling_rate=0.5, noise_multiplier=1.0, events=[event.to_json() for event in events])
+    assert "take too long" in recompute({**many, "epsilon": joint_epsilon(events, 1e-5)}, "it")["remark"]
+    with pytest.raises(IntegrityError, match="claims more privacy"):
+        recompute({**many, "epsilon": 3.0}, "it")
+
+
+def test_a_statement_of_very_many_mechanisms_does_not_keep_the_verifier_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [Event("gaussian", 20.0 + number / 1000, 0.1, 1) for number in range(MOST_MECHANISMS + 1)]
+    monkeypatch.setattr(recount, "MOST_MECHANISMS", 3)  # the same, sooner
+    said = stated(steps=0, sampler=None, events=[event.to_json() for event in events], epsilon=100.0)
+    assert "different mechanisms take too long" in recompute(said, "it")["remark"]
 
 
 JSON = st.recursive(

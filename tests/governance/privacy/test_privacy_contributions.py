@@ -55,6 +55,27 @@ def test_rows_without_a_user_are_one_user() -> None:
     assert kept.to_list("user").count(None) == 2
 
 
+def test_missing_numbers_are_one_user_whatever_stands_for_them_and_so_are_both_zeros() -> None:
+    strange = np.frombuffer((0x7FF8000000000123).to_bytes(8, "little"), dtype="<f8")[0]  # not a number, with other bits
+    users = pa.array([1.0, None, float("nan"), -float("nan"), strange, -0.0, 0.0])
+    kept = bound_contributions(Dataset.from_arrow(pa.table({"user": users, "x": list(range(7))})), "user", 1, Randomness())
+    rows = kept.to_list("x")
+    assert len(rows) == 3 and rows[0] == 0
+    assert len({1, 2, 3, 4} & set(rows)) == len({5, 6} & set(rows)) == 1
+
+
+@pytest.mark.parametrize(
+    ("codes", "names"),
+    [([0, 1, 2, 0], ["a", "b", "a"]), ([0, 1, None, 0], ["a", "b"]), ([0, 1, 2, 0], ["a", "b", None])],
+    ids=["a name twice in the dictionary", "a missing code", "a missing name"],
+)
+def test_a_categorical_column_names_users_by_its_values(codes: list[int | None], names: list[str | None]) -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([*codes, None]), pa.array(names))
+    kept = bound_contributions(Dataset.from_arrow(pa.table({"user": column, "x": list(range(5))})), "user", 1, Randomness())
+    users = kept.to_list("user")
+    assert len(users) == len(set(users)) == len(set(column.to_pylist()))
+
+
 @pytest.mark.parametrize("users", [[None] * 4, ["***"] * 4])
 def test_a_column_that_masking_emptied_is_refused(users: list[str | None]) -> None:
     data = Dataset.from_arrow({"user": pa.array(users, pa.string()), "x": [1, 2, 3, 4], "y": [0, 1, 0, 1]}, target="y")

@@ -232,3 +232,10 @@ def test_wider_neighbours_reach_trials_and_score(budget: Budget) -> None:
     assert {event.relation for event in found.event.repeated} == {"replace-one"}
     score = next(event for event in found.event.repeated if event.mechanism == "pure")
     assert joint_epsilon([score], 0) == pytest.approx(0.2)
+
+
+def test_a_search_under_a_policy_without_noise_is_refused_before_it_trains(budget: Budget) -> None:
+    policy = PrivacyPolicy(epsilon=8.0, delta=1e-5, noise_multiplier=0.0, without_noise=True)
+    with pytest.raises(UsageError, match="trains with noise"):
+        tune(Logistic, [{}], rows(100, 1), rows(50, 2), policy=policy, budget=budget, trial_epsilon=1.0, score_epsilon=0.5)
+    assert budget.status() == []

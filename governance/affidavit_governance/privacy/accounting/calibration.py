@@ -105,8 +105,8 @@ def calibrate_batch(
 
 
 def _check(epsilon: float, delta: float) -> None:
-    if not epsilon > 0:
-        raise UsageError(f"epsilon = {epsilon} is not positive.", hint="No training reaches it.")
+    if not 0 < epsilon < math.inf:
+        raise UsageError(f"epsilon = {epsilon} is not positive and finite.", hint="No training reaches it.")
     if not 0 < delta < 1:
         raise UsageError(f"delta = {delta} is not between 0 and 1.")
 

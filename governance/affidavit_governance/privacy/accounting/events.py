@@ -18,6 +18,8 @@ ADDITIVE = ("laplace", "pure")
 
 LARGEST_GROUP = 1000
 LARGEST_MEAN = 1e6
+LARGEST_NOISE = 1e100
+"""Its square is still a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,9 @@ class Event:
             self._check_repetition()
         elif self.repeated or self.mean or self.shape:
             raise UsageError(f"A {self.mechanism} mechanism has no repetitions.", hint="Use repeat_and_select(events, ...).")
-        elif not (self.noise_multiplier > 0 and math.isfinite(self.noise_multiplier)):
-            raise UsageError(f"A noise multiplier of {self.noise_multiplier} gives no differential privacy.", hint="It must be a positive number.")
+        elif not 0 < self.noise_multiplier <= LARGEST_NOISE:
+            hint = f"It must be a positive number up to {LARGEST_NOISE:g}."
+            raise UsageError(f"A noise multiplier of {self.noise_multiplier} gives no differential privacy.", hint=hint)
 
     def _check_repetition(self) -> None:
         if self.noise_multiplier != 0 or not self.repeated or any(event.repeated for event in self.repeated):

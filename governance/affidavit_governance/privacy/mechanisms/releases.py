@@ -102,6 +102,7 @@ class PrivateReleases:
             self._sigma = noise_multiplier
         self._executed: list[Event] = []
         self._done = 0
+        self._closed = False
         self.non_finite = 0
         self.notes: list[dict[str, JSON]] = []
 
@@ -129,6 +130,10 @@ class PrivateReleases:
     def executed(self) -> list[Event]:
         """What was released so far, which counts from just before its noise is drawn."""
         return list(self._executed)
+
+    def close(self) -> None:
+        """Release nothing more."""
+        self._closed = True
 
     def check_finished(self, model_type: str) -> None:
         """Raise PluginError unless all announced releases were made."""
@@ -208,6 +213,8 @@ class PrivateReleases:
         return rows
 
     def _share(self) -> float:
+        if self._closed:
+            raise PluginError("A model goes on with private releases after its call ended; what it spent is settled.")
         if self._done == len(self._plan):
             raise PluginError("A model asked for more releases than it announced; their noise is calibrated for those.")
         return self._plan[self._done][1]

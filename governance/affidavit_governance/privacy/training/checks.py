@@ -17,6 +17,9 @@ from affidavit_governance.privacy.training.gradients import Gradients, Losses, o
 EXAMPLES = 4
 """Examples that are compared with brute force."""
 
+COMPANY = 256
+"""Examples in whose company their losses are compared too: some losses mix in large batches only, as hard-example mining does."""
+
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -95,14 +98,15 @@ class BruteForce:
     the first dimension is not the batch: all of these show here. Random numbers in the forward pass, dropout for example, are replaced by
     constants for the comparison, so that an example sees the same ones alone and in company; the module stays in training mode.
 
-    A batch of one example cannot mix, so mixing is looked for in the first batch that has two. A parameter whose gradient is zero, behind a
+    A batch of one example cannot mix, so mixing is looked for in the first batch that has two, and losses are compared once more in the first
+    one that has more than are compared. A parameter whose gradient is zero, behind a
     layer that starts at zero for example, is compared again in steps 2, 4, 8 and so on until it is not.
     """
 
     def __init__(self, names: Mapping[nn.Parameter, str]) -> None:
         self._names = dict(names)
         self._unseen = set(names)
-        self._together = False
+        self._together = self._accompanied = False
         self._steps = 0
         self._next = 1
 
@@ -115,21 +119,24 @@ class BruteForce:
             They differ.
         """
         self._steps += 1
-        if not len(indices) or (self._together and (not self._unseen or self._steps < self._next)):
+        due = not self._together or (self._unseen and self._steps >= self._next) or (not self._accompanied and len(indices) > EXAMPLES)
+        if not len(indices) or not due:
             return
         while self._next <= self._steps:
             self._next *= 2
         chosen = indices[:EXAMPLES]
         device = next(iter(self._names)).device
         devices = [device] if device.type == "cuda" else []
+        company = indices[:COMPANY] if not self._accompanied and len(indices) > EXAMPLES else chosen
         even = _Even()  # type: ignore[no-untyped-call]  # torch's own
         with torch.random.fork_rng(devices=devices), even, torch.enable_grad():
-            self._compare(chosen, gradients, losses)
+            self._compare(chosen, company, gradients, losses)
 
-    def _compare(self, chosen: NDArray[np.int64], gradients: Gradients, losses: Losses) -> None:
+    def _compare(self, chosen: NDArray[np.int64], company: NDArray[np.int64], gradients: Gradients, losses: Losses) -> None:
         parameters = list(self._names)
         alone = [self._one(index, losses) for index in chosen]
-        together = one_loss_each(losses(chosen), len(chosen)).detach()
+        with torch.no_grad():
+            together = one_loss_each(losses(company), len(company))
         ours, squared_norms = gradients.compute(chosen, losses)
         try:
             precise = not gradients.coarse
@@ -152,6 +159,7 @@ class BruteForce:
                 gradients.add_sums(only, found)
                 self._compare_gradients(found, expected, float(squared_norms[i].clamp_min(0)) ** 0.5, tolerance)
             self._together = self._together or len(good) > 1
+            self._accompanied = self._accompanied or (len(company) > EXAMPLES and len(good) > 0)
         finally:
             gradients.clear()
 

@@ -91,6 +91,7 @@ class PrivateEngine:
         self._releases: PrivateReleases | None = None
         self._settings: dict[str, JSON] = {}
         self._noise_multiplier = math.nan
+        self._closed = False
         self._seen_by = neighbours(policy)
 
     # -- what a model asks for ------------------------------------------------------------------------------------------------------
@@ -105,6 +106,7 @@ class PrivateEngine:
         Refused
             The run's ε or the data set's budget allows no more statistics.
         """
+        self._check_open()
         if self._loop is not None or self._releases is not None:
             raise PluginError("Statistics were asked for after training began; its noise is calibrated for what was released before.")
         number = columns.shape[1]
@@ -164,6 +166,7 @@ class PrivateEngine:
         PluginError
             A second call.
         """
+        self._check_open()
         if self._loop is not None or self._releases is not None:
             raise PluginError("A model began private training twice; its noise is calibrated for one run.")
         if rows < 1 or batch_size < 1 or epochs < 1:
@@ -263,6 +266,7 @@ class PrivateEngine:
         PluginError
             A second call, or releases that do not exist.
         """
+        self._check_open()
         if self._loop is not None or self._releases is not None:
             raise PluginError("A model began private training twice; its noise is calibrated for one run.")
         if self._keeper is not None or self._ranks is not None:
@@ -290,6 +294,10 @@ class PrivateEngine:
         if self._policy.without_noise:
             return math.inf, self._policy.epsilon
         return epsilon_so_far(self.events, self._planned, self._policy.delta), self._policy.epsilon
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PluginError("A model goes on with private training after its call ended; what it spent is settled.")
 
     def _set_aside(self, planned: Sequence[Event]) -> None:
         if self._ranks is None:
@@ -330,6 +338,13 @@ class PrivateEngine:
             )
         if self._ranks is not None:
             self._ranks.check_same("the parameters that they trained", parameter_bytes(self._module))
+        if self._loop.frozen_changed is not None:
+            raise Refused(
+                f"Parameter '{self._loop.frozen_changed}' of model type '{model_type}' is not trained, and changed in training, without noise.",
+                by="privacy",
+                line="privacy.epsilon",
+                satisfy="Let the optimizer train it, or let nothing change it; average weights after training.",
+            )
         if self._loop.buffers_changed is not None:
             raise Refused(
                 f"Buffer '{self._loop.buffers_changed}' of model type '{model_type}' changed in training, without noise.",
@@ -337,6 +352,14 @@ class PrivateEngine:
                 line="privacy.epsilon",
                 satisfy="Use layers without running statistics.",
             )
+
+    def close(self) -> None:
+        """Release nothing more, whoever still holds the loop or the releases: from here on the run is settled. Calling it twice is harmless."""
+        if self._loop is not None:
+            self._loop.close()
+        if self._releases is not None:
+            self._releases.close()
+        self._closed = True
 
     def statement(self) -> dict[str, JSON]:
         """What the evidence says of the run: everything that an outsider needs to compute ε again, and what it rests on."""

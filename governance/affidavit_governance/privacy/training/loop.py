@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from affidavit.errors import PluginError
 from affidavit_governance.privacy.randomness import Randomness
@@ -16,7 +17,7 @@ from affidavit_governance.privacy.training.checks import BruteForce, check_modul
 from affidavit_governance.privacy.training.distributed import Ranks
 from affidavit_governance.privacy.training.gradients import Losses, make_gradients
 from affidavit_governance.privacy.training.optimizer import PrivateStep
-from affidavit_governance.privacy.training.resume import Keeper
+from affidavit_governance.privacy.training.resume import Keeper, tensor_digest
 from affidavit_governance.privacy.training.sampling import make_sampler
 
 PART_EXAMPLES = 4096
@@ -38,6 +39,8 @@ class PrivateLoop:
         Steps without any example.
     sampler
         What draws the batches.
+    buffers_changed, frozen_changed
+        Known once it is closed: the name of a buffer, and of a parameter that is not trained, that is another than before; None where all stayed.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class PrivateLoop:
     ) -> None:
         check_module(module)
         names = check_optimizer(module, optimizer)
-        self._module = module
+        self._module, self._optimizer, self._trained = module, optimizer, set(names)
         self.sampler = make_sampler(sampler, sampling or source, rows=rows, rate=sampling_rate, steps_per_epoch=steps_per_epoch)
         self._steps_per_epoch = steps_per_epoch
         self.planned = steps_per_epoch * epochs
@@ -70,10 +73,13 @@ class PrivateLoop:
         self._keeper, self._ranks = keeper, ranks
         self.empty_batches, non_finite = (0, 0) if keeper is None else keeper.counts()
         self.buffers_changed: str | None = None
+        self.frozen_changed: str | None = None
         self._pending: NDArray[np.int64] | None = None
         self._inside = False
         self._part: int | None = None
         self._buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+        # Digests, because what is frozen may be most of a large module.
+        self._frozen = {name: tensor_digest(p) for name, p in module.named_parameters() if p not in names}
         self._step = PrivateStep(
             optimizer,
             list(names),
@@ -89,7 +95,7 @@ class PrivateLoop:
         names = {parameter: names[parameter] for parameter in self._step.parameters}
         self._brute_force = BruteForce(names)
         self._gradients = make_gradients(engine, module, names)
-        self._guard = optimizer.register_step_pre_hook(self._refuse_outside)
+        self._guards = [optimizer.register_step_pre_hook(self._refuse_outside), register_optimizer_step_pre_hook(self._refuse_others)]
         self._closed = False
 
     @property
@@ -143,20 +149,21 @@ class PrivateLoop:
             A parameter is used in a way that per-example gradients cannot follow, or a loss mixes examples.
         """
         if self._closed or self._pending is None or not np.array_equal(indices, self._pending):
-            raise PluginError("The training loop made a step with other rows than the batch it was given.")
+            raise PluginError("The training loop made a step with other rows than the batch it was given, or a second one with the same rows.")
         self._step.clear()
         if self._ranks is None:
             self._sum_up(indices, losses)
         else:
             self._sum_up_share(self._ranks, indices, losses)
         self._inside = True
+        # Given up before anything is released: whatever fails in there, the same rows are never released a second time, which no sampler draws.
+        self._pending = None
+        self.empty_batches += not len(indices)
         try:
             self._step.take()
         finally:
             self._inside = False
             self._step.clear()
-        self.empty_batches += not len(indices)
-        self._pending = None
         return float("nan")
 
     def _sum_up(self, indices: NDArray[np.int64], losses: Losses) -> None:
@@ -190,16 +197,25 @@ class PrivateLoop:
         if not self._inside:
             raise PluginError("The training loop called the optimizer's own step: that step would have had no noise.")
 
+    def _refuse_others(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if optimizer is not self._optimizer and any(p in self._trained for group in optimizer.param_groups for p in group["params"]):
+            raise PluginError("The training loop stepped another optimizer over parameters in private training: that step would have had no noise.")
+
     def close(self) -> None:
         """Take everything off the module and the optimizer; calling it twice is harmless."""
         if self._closed:
             return
         self._closed = True
-        self._guard.remove()
+        for guard in self._guards:
+            guard.remove()
         self._step.clear()
         self._gradients.close()
         changed = (name for name, buffer in self._module.named_buffers() if not _same(buffer, self._buffers.get(name)))
         self.buffers_changed = next(changed, None)
+        # Also a parameter that was put in the place of a trained one.
+        now = {name: parameter for name, parameter in self._module.named_parameters() if parameter not in self._trained}
+        moved = (name for name in {**self._frozen, **now} if name not in now or tensor_digest(now[name]) != self._frozen.get(name))
+        self.frozen_changed = next(moved, None)
 
 
 def _same(buffer: torch.Tensor, before: torch.Tensor | None) -> bool:

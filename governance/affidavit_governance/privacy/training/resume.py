@@ -233,6 +233,13 @@ def _frozen_digest(module: nn.Module) -> str:
     frozen = {name: parameter for name, parameter in module.named_parameters() if not parameter.requires_grad}
     total = hashlib.sha256()
     for name, tensor in sorted({**frozen, **dict(module.named_buffers())}.items()):
-        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode() + raw.tobytes())
+        total.update(f"{name} {tensor_digest(tensor)} ".encode())
     return total.hexdigest()
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """Hex SHA-256 of a tensor's type, shape and bytes."""
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(raw.data)
+    return digest.hexdigest()

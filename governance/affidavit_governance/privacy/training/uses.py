@@ -309,7 +309,8 @@ def row_squares(values: Tensor, memo: dict[int, Tensor]) -> Tensor:
 
 def _squares(values: Tensor) -> Tensor:
     squares: Tensor = torch.linalg.vector_norm(values.reshape(values.shape[0], -1), dim=1).square_()
-    return squares
+    # A square that ran out of digits would be too small, and be multiplied by another that is huge.
+    return squares.add_(torch.finfo(squares.dtype).tiny)
 
 
 def _ghost(a: Tensor, g: Tensor) -> Tensor:

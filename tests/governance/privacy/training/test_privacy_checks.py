@@ -52,7 +52,9 @@ class Around(nn.Module):
 
     def __init__(self, what: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.first, self.last, self.what = nn.Linear(6, 5), nn.Linear(5, 3), what
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.first, self.last, self.what = nn.Linear(6, 5), nn.Linear(5, 3), what
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.what(self.first(x)))
@@ -78,6 +80,19 @@ def test_a_layer_that_mixes_examples_is_refused(what: Callable[[Tensor], Tensor]
     module = Around(what)
     with pytest.raises(Refused, match="depends on the other examples"):
         compare(module, cross_entropy(module))
+
+
+@pytest.mark.parametrize("from_examples", [2, 5, 9])
+@pytest.mark.parametrize("first", [[0], [0, 1, 2]])
+def test_a_loss_that_mixes_in_large_batches_only_is_refused(from_examples: int, first: list[int]) -> None:
+    module = mlp()
+
+    def hardest(rows: np.ndarray) -> Tensor:
+        found = cross_entropy(module)(rows)
+        return found if len(rows) < from_examples else found * (found.detach() >= found.detach().median())
+
+    with pytest.raises(Refused, match="depends on the other examples"):
+        compare(module, hardest, first, list(range(ROWS)))
 
 
 def test_a_contrastive_loss_is_refused() -> None:

@@ -514,7 +514,7 @@ def test_no_rows_and_a_second_begin_are_refused() -> None:
 
 
 def test_statistics_and_steps_are_accounted_together() -> None:
-    inputs, labels = data(rows=500)
+    inputs, labels = data(rows=1000)
     planned: list[list[Event]] = []
     engine = PrivateEngine(PrivacyPolicy(epsilon=2.0, delta=1e-4), reserve=lambda events: planned.append(list(events)), source=Randomness(KEY))
     center, scale = engine.center_and_scale(inputs.double().numpy() * 30 + 100)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affidavit.errors import Refused
+from affidavit.errors import PluginError, Refused
 from affidavit.policy import PrivacyPolicy
 from affidavit_governance.privacy.randomness import Purpose, Randomness
 from affidavit_governance.privacy.training import loop as loop_module
@@ -348,3 +348,108 @@ def test_a_gradient_that_the_training_loop_leaves_on_another_parameter_is_not_st
         loop.step(indices, cheating)
     loop.close()
     assert torch.equal(module[0].weight, before)
+
+
+class Remembers(nn.Module):
+    """Keeps a running centre of its rows in a parameter that is not trained."""
+
+    def __init__(self, *, moves: bool = True, listed: bool = True) -> None:
+        super().__init__()
+        self.centre, self.layer, self.moves = nn.Parameter(torch.zeros(3), requires_grad=not listed), nn.Linear(3, 2), moves
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.moves:
+            self.centre.data.mul_(0.9).add_(0.1 * x.mean(0))
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_parameter_that_is_not_trained_and_changes_with_the_rows_is_refused_at_the_end(listed: bool) -> None:
+    inputs = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(1))
+    make = lambda parameters, lr: torch.optim.SGD(list(parameters)[1:], lr=lr)  # noqa: E731  # the optimizer does not have it either way
+    train(fresh(lambda: Remembers(moves=False, listed=listed)), inputs, make=make)
+    with pytest.raises(Refused, match="Parameter 'centre' .* is not trained, and changed"):
+        train(fresh(lambda: Remembers(listed=listed)), inputs, make=make)
+
+
+@pytest.mark.parametrize("put", [lambda module: setattr(module, "weight", nn.Parameter(module.weight.detach() + 1)), lambda module: None])
+def test_a_parameter_put_in_the_place_of_a_trained_one_is_refused_at_the_end(put: Callable[[nn.Module], None]) -> None:
+    module, inputs = fresh(lambda: nn.Linear(3, 2)), torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(1))
+    engine = PrivateEngine(LOOSE, reserve=lambda events: None)
+    loop = engine.begin(module, torch.optim.SGD(module.parameters(), lr=0.1), rows=ROWS, batch_size=8, epochs=1, seed=0)
+    weight = module.weight
+    for indices in loop.epoch():
+        loop.step(indices, uneven(module, inputs))
+    put(module)
+    if module.weight is weight:
+        engine.check_finished("test")
+        return
+    with pytest.raises(Refused, match="Parameter 'weight' .* is not trained, and changed"):
+        engine.check_finished("test")
+
+
+def test_another_optimizer_over_the_same_parameters_is_refused_while_training_is_private_and_only_then() -> None:
+    module, inputs = fresh(lambda: nn.Linear(3, 2)), torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(1))
+    own, other = torch.optim.SGD(module.parameters(), lr=0.1), torch.optim.Adam([module.bias], lr=0.1)
+    stranger = nn.Linear(2, 2)
+    unrelated = torch.optim.SGD(stranger.parameters(), lr=0.1)
+    loop = PrivateEngine(LOOSE, reserve=lambda events: None).begin(module, own, rows=ROWS, batch_size=8, epochs=1, seed=0)
+    for indices in loop.epoch():
+        loop.step(indices, uneven(module, inputs))
+        uneven(module, inputs)(indices).sum().backward()
+        with pytest.raises(PluginError, match="another optimizer"):
+            other.step()
+        unrelated.step()
+    loop.close()
+    other.step()
+
+
+class Failing(torch.optim.SGD):
+    """Fails in every second step."""
+
+    calls = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.calls += 1
+        if self.calls % 2:
+            raise RuntimeError("out of memory")
+        return super().step(closure)
+
+
+def test_a_step_that_fails_after_its_noise_is_counted_and_its_batch_is_not_released_again() -> None:
+    module, inputs = fresh(lambda: nn.Linear(3, 2)), torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(1))
+    engine = PrivateEngine(LOOSE, reserve=lambda events: None)
+    loop = engine.begin(module, Failing(module.parameters(), lr=0.1), rows=ROWS, batch_size=8, epochs=2, seed=0)
+    for _ in range(2):
+        for indices in loop.epoch():
+            try:
+                loop.step(indices, uneven(module, inputs))
+            except RuntimeError:
+                with pytest.raises(PluginError, match="second one with the same rows"):
+                    loop.step(indices, uneven(module, inputs))
+    assert loop.executed == loop.planned == engine.events[0].steps
+
+
+def test_after_the_engine_is_closed_nothing_more_is_released() -> None:
+    module, inputs = fresh(lambda: nn.Linear(3, 2)), torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(1))
+    engine = PrivateEngine(LOOSE, reserve=lambda events: None)
+    loop = engine.begin(module, torch.optim.SGD(module.parameters(), lr=0.1), rows=ROWS, batch_size=8, epochs=2, seed=0)
+    indices = next(loop.epoch())
+    engine.close()
+    engine.close()
+    with pytest.raises(PluginError):
+        loop.step(indices, uneven(module, inputs))
+    idle = PrivateEngine(LOOSE, reserve=lambda events: None)
+    idle.close()
+    for ask in (lambda: idle.center_and_scale(np.ones((3, 1))), lambda: idle.releases([("sums", 1.0)])):
+        with pytest.raises(PluginError, match="after its call ended"):
+            ask()
+    with pytest.raises(PluginError, match="after its call ended"):
+        idle.begin(module, torch.optim.SGD(module.parameters(), lr=0.1), rows=ROWS, batch_size=8, epochs=2, seed=0)
+    releasing = PrivateEngine(PrivacyPolicy(epsilon=3, delta=1e-3), reserve=lambda events: None)
+    releases = releasing.releases([("sums", 1.0), ("sums", 1.0)])
+    releases.sums(np.ones((3, 1)), bound=1.0)
+    releasing.close()
+    with pytest.raises(PluginError, match="after its call ended"):
+        releases.sums(np.ones((3, 1)), bound=1.0)
+    assert len(releasing.events) == 1

@@ -267,6 +267,13 @@ def test_a_norm_by_pairs_of_positions_is_not_understated_where_its_terms_cancel(
     assert bool((found.double() <= exact + 1e-5 * (a.double().norm(dim=2) * g.double().norm(dim=2)).sum(1).square()).all())
 
 
+@pytest.mark.parametrize("small", [1e-21, 1e-23, 1e-30])
+def test_a_norm_is_not_understated_where_the_square_of_a_factor_has_no_digits_left(small: float) -> None:
+    a, g = torch.full((3, 4), small), torch.full((3, 2), 1e18)
+    exact = (a.double().square().sum(1) * g.double().square().sum(1)).sqrt()
+    assert bool((uses.Outer(a, g).squared_norms({}).double().sqrt() >= exact * 0.999).all())
+
+
 # -- what the tape refuses --------------------------------------------------------------------------------------------------------------------
 
 
