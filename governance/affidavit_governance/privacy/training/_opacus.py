@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from affidavit.errors import Refused
-from affidavit_governance.privacy.training.gradients import Losses, cannot, one_loss_each, refuse_evaluation
+from affidavit_governance.privacy.training.gradients import Losses, one_loss_each, refuse_evaluation
+from affidavit_governance.privacy.training.tape import cannot
 
 _handlers = logging.getLogger().handlers[:]
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from affidavit.errors import MissingExtra, PluginError, Refused
+from affidavit.errors import MissingExtra, PluginError
 from affidavit_governance.privacy.training.layers import Attached, units
 from affidavit_governance.privacy.training.tape import Tape
 
@@ -125,13 +125,3 @@ def refuse_evaluation(layers: Mapping[str, nn.Module]) -> None:
     for name, layer in layers.items():
         if not layer.training:
             raise PluginError(f"Layer '{name}' is in evaluation mode during a training step.", hint="Call module.train() before each epoch.")
-
-
-def cannot(name: str, why: str) -> Refused:
-    """The refusal to train the parameter `name`."""
-    return Refused(
-        f"Per-example gradients of parameter '{name}' cannot be found: it {why}.",
-        by="privacy",
-        line="privacy.epsilon",
-        satisfy="Use each parameter only through its own layer, with the batch in front (or 1 for what all examples share).",
-    )

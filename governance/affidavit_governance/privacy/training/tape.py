@@ -233,15 +233,7 @@ class Tape:
 
     def _not_batch_first(self, *parameters: Tensor | None) -> Refused:
         own = next(parameter for parameter in map(self._own, parameters) if parameter is not None)
-        return self._refusal(own, "belongs to a layer whose first dimension is not the batch")
-
-    def _refusal(self, parameter: nn.Parameter, why: str) -> Refused:
-        return Refused(
-            f"Per-example gradients of parameter '{self._names[parameter]}' cannot be found: it {why}.",
-            by="privacy",
-            line="privacy.epsilon",
-            satisfy="Use each parameter only through its own layer, with the batch in front (or 1 for what all examples share).",
-        )
+        return cannot(self._names[own], "belongs to a layer whose first dimension is not the batch")
 
     def _record(self, y: Tensor, x: Tensor, resolve: Resolve, weight: Tensor | None) -> None:
         if y.grad_fn is None or self._replays:  # under no_grad no gradient passes; what is computed again was recorded the first time
@@ -302,7 +294,7 @@ class Tape:
                         raise _hidden()
                     if type(node).__name__ == "AccumulateGrad":
                         if self.trains(node.variable):
-                            raise self._refusal(node.variable, "is used outside its layer's own forward")
+                            raise cannot(self._names[node.variable], "is used outside its layer's own forward")
                     else:
                         waiting.append(node)
 
@@ -335,6 +327,16 @@ class Tape:
     def clear(self) -> None:
         """Free everything."""
         self._forget()
+
+
+def cannot(name: str, why: str) -> Refused:
+    """The refusal to train the parameter `name`."""
+    return Refused(
+        f"Per-example gradients of parameter '{name}' cannot be found: it {why}.",
+        by="privacy",
+        line="privacy.epsilon",
+        satisfy="Use each parameter only through its own layer, with the batch in front (or 1 for what all examples share).",
+    )
 
 
 def _hidden() -> Refused:
