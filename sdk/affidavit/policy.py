@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -38,8 +39,51 @@ def _operator(value: object) -> object:
     return value
 
 
+class ReleaseRule(_Section):
+    """What a data set must reach before it is handed out: measured over the quasi-identifiers after masking.
+
+    Attributes
+    ----------
+    k
+        Fewest rows that share all their quasi-identifiers (k-anonymity).
+    l
+        Fewest distinct values of each sensitive column in such a class (distinct l-diversity).
+    t
+        Largest distance of a sensitive column's distribution in a class from the one of all rows, between 0 and 1 (t-closeness).
+    max_risk
+        Largest chance to re-identify any row by its quasi-identifiers, between 0 and 1.
+    """
+
+    k: Annotated[int, Field(ge=2)] | None = None
+    l: Annotated[int, Field(ge=2)] | None = None  # noqa: E741 - the measure's published name
+    t: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_risk: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class RevealRule(_Section):
+    """Who may see originals again, what for, and until when.
+
+    Attributes
+    ----------
+    roles
+        Any one of them is enough.
+    purposes
+        What the caller may name as purpose.
+    fields, entities
+        Columns and entities that the rule covers; empty is all.
+    until
+        Last day (UTC) that the rule holds.
+    """
+
+    roles: Annotated[tuple[str, ...], Field(min_length=1)]
+    purposes: Annotated[tuple[str, ...], Field(min_length=1)]
+    fields: tuple[str, ...] = ()
+    entities: tuple[str, ...] = ()
+    until: date
+
+
 class MaskingPolicy(_Section):
-    """What is masked on the way in.
+    """What is masked on the way in, and what it takes to hand masked data out or to see originals again.
 
     Attributes
     ----------
@@ -51,6 +95,16 @@ class MaskingPolicy(_Section):
         The operator for found entities that no other line names.
     fields, entities
         Operators by column name, and by entity name; a field's line wins.
+    thresholds
+        Scores by entity, in the place of `threshold`.
+    recognizers
+        Recognizers to use besides the bundled ones, each with its settings.
+    quasi_identifiers, sensitive
+        Columns that together may identify a person, and columns that nobody should learn about a person.
+    release
+        What masked data must reach over them; without it nothing is checked.
+    reveal
+        Who may see originals again; without a rule nobody.
     """
 
     detect: bool = True
@@ -58,6 +112,12 @@ class MaskingPolicy(_Section):
     default: Operator = Operator(name="redact")
     fields: dict[str, Operator] = Field(default_factory=dict)
     entities: dict[str, Operator] = Field(default_factory=dict)
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    recognizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    quasi_identifiers: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+    release: ReleaseRule | None = None
+    reveal: tuple[RevealRule, ...] = ()
 
     @field_validator("default", mode="before")
     @classmethod

@@ -6,24 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from affidavit.interfaces.masking import Finding, Operator, Recognizer
     from affidavit_governance.masking.columns import ColumnFinding, scan_table
-    from affidavit_governance.masking.findings import Finding, Recognizer
-    from affidavit_governance.masking.operators import Operator
     from affidavit_governance.masking.plan import MaskingPlan, apply, mask_table, plan_for
     from affidavit_governance.masking.text import mask_text, scan_text
 
 _FROM = {
-    "ColumnFinding": "columns",
-    "Finding": "findings",
-    "MaskingPlan": "plan",
-    "Operator": "operators",
-    "Recognizer": "findings",
-    "apply": "plan",
-    "mask_table": "plan",
-    "mask_text": "text",
-    "plan_for": "plan",
-    "scan_table": "columns",
-    "scan_text": "text",
+    "ColumnFinding": "affidavit_governance.masking.columns",
+    "Finding": "affidavit.interfaces.masking",
+    "MaskingPlan": "affidavit_governance.masking.plan",
+    "Operator": "affidavit.interfaces.masking",
+    "Recognizer": "affidavit.interfaces.masking",
+    "apply": "affidavit_governance.masking.plan",
+    "mask_table": "affidavit_governance.masking.plan",
+    "mask_text": "affidavit_governance.masking.text",
+    "plan_for": "affidavit_governance.masking.plan",
+    "scan_table": "affidavit_governance.masking.columns",
+    "scan_text": "affidavit_governance.masking.text",
 }
 
 __all__ = [
@@ -44,4 +43,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _FROM:
         raise AttributeError(f"module 'affidavit_governance.masking' has no attribute '{name}'")
-    return getattr(import_module(f"affidavit_governance.masking.{_FROM[name]}"), name)
+    return getattr(import_module(_FROM[name]), name)

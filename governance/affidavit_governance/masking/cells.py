@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from affidavit.errors import InvalidInput
-from affidavit_governance.masking import validators
-from affidavit_governance.masking.findings import PatternRecognizer, Recognizer
-from affidavit_governance.masking.patterns import CreditCard
+from affidavit.interfaces.masking import Recognizer
+from affidavit_governance.masking.recognizers import validators
+from affidavit_governance.masking.recognizers.base import PatternRecognizer
+from affidavit_governance.masking.recognizers.financial import CreditCard
 from affidavit_governance.masking.text import PATTERNS, PREFILTER, mask_values, unusual
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class CellMasker:
         self._slow = any(not isinstance(r, PatternRecognizer) for r in self._recognizers)
         self._hints = hints
         self._keep = keep
-        self._cards = CreditCard.entity not in keep and any(r.entity == CreditCard.entity for r in used)
+        self._cards = CreditCard.entity not in keep and any(CreditCard.entity in r.entities for r in used)
         self.cells = 0
         self.entities: Counter[str] = Counter()
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.frames import as_table
+from affidavit.interfaces.masking import Finding, Recognizer
 from affidavit_governance.masking.cells import is_bytes, is_text
-from affidavit_governance.masking.findings import Finding, Recognizer
 from affidavit_governance.masking.text import DEFAULT_THRESHOLD, scan_values
 
 WHOLE_SHARE = 0.5

@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from affidavit.errors import InvalidInput, Refused, UsageError, nearest
 from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.masking import MaskContext, Operator, Recognizer
 from affidavit.interfaces.schema import Field, FieldType, Role, Schema
 from affidavit.policy import MaskingPolicy
 from affidavit.policy import Operator as PolicyOperator
 from affidavit_governance.masking.cells import CellMasker
 from affidavit_governance.masking.columns import name_hints, scan_column
-from affidavit_governance.masking.findings import PatternRecognizer, Recognizer
-from affidavit_governance.masking.operators import BUNDLED, Operator, make_operator
+from affidavit_governance.masking.operators.catalogue import BUNDLED, make_operator
+from affidavit_governance.masking.recognizers.base import PatternRecognizer
 from affidavit_governance.masking.text import PATTERNS, scan_text
 
 PLAN_VERSION = 1
@@ -37,7 +38,7 @@ class Tools:
     @property
     def entities(self) -> frozenset[str]:
         """What the recognizers find."""
-        return frozenset(recognizer.entity for recognizer in self.recognizers)
+        return frozenset(entity for recognizer in self.recognizers for entity in recognizer.entities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +316,8 @@ def apply(plan: MaskingPlan, dataset: Dataset, key: bytes, *, tools: Tools | Non
         A column cannot be searched.
     """
     tools = tools or Tools()
-    work = [_Column(column, dataset.schema[column.name], plan, key, tools) for column in plan.columns]
+    context = MaskContext(key, table=dataset.name)
+    work = [_Column(column, dataset.schema[column.name], plan, context, tools) for column in plan.columns]
     report = Report(plan.policy, counted=not dataset.streamed)
     done = {c.plan.name: {"operator": c.plan.operator, "settings": dict(c.plan.settings)} for c in work if c.plan.operator}
     parameters = {"policy": plan.policy, "key": key_digest(key), "columns": done}
@@ -351,10 +353,10 @@ def _masked(work: Sequence[_Column], table: pa.Table) -> pa.Table:
 class _Column:
     """One column at work."""
 
-    def __init__(self, plan: ColumnPlan, found: Field, policy: MaskingPlan, key: bytes, tools: Tools) -> None:
+    def __init__(self, plan: ColumnPlan, found: Field, policy: MaskingPlan, context: MaskContext, tools: Tools) -> None:
         self.plan = plan
         self._field = found
-        self._key = key
+        self._context = context
         self._operator = None
         if plan.operator is not None:
             self._operator = make_operator(plan.operator, plan.settings, where=f"Masking plan, column '{plan.name}'", known=tools.operators)
@@ -374,7 +376,7 @@ class _Column:
         if self._operator is not None:
             if self.plan.operator != "keep":
                 self._values += len(column) - column.null_count
-            masked = self._operator.apply(column, self._field, self._key)
+            masked = self._operator.apply(column, self._field, self._context)
             if masked is None:
                 return None
             column = masked

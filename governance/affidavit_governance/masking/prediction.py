@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from affidavit.errors import UsageError
 from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.masking import MaskContext, Operator
 from affidavit.interfaces.model import Signature
 from affidavit.interfaces.schema import Field, FieldType, Schema
 from affidavit.policy import MaskingPolicy
 from affidavit_governance.masking.cells import CARD_NUMBER_MIN, CellMasker
 from affidavit_governance.masking.columns import name_hints
-from affidavit_governance.masking.findings import PatternRecognizer
-from affidavit_governance.masking.operators import Operator
 from affidavit_governance.masking.plan import Tools, plan_for
+from affidavit_governance.masking.recognizers.base import PatternRecognizer
 from affidavit_governance.masking.text import COLONS
 
 FEW_ROWS = 64
@@ -63,7 +63,7 @@ class PredictionMasker:
     def __init__(self, signature: Signature, policy: MaskingPolicy, key: bytes, tools: Tools) -> None:
         self.signature = signature
         self._policy = policy
-        self._key = key
+        self._context = MaskContext(key)
         self._tools = tools
         self._fields: Mapping[str, Field] = {field.name: field for field in signature.inputs}
         self._operators = self._trained_operators()
@@ -134,7 +134,7 @@ class PredictionMasker:
         for name in layout.known:
             column, field = table.column(name), data.schema[name]
             if name in work:
-                masked = work[name].apply(column, field, self._key)
+                masked = work[name].apply(column, field, self._context)
                 if masked is None:
                     raise UsageError(f"The model reads column '{name}', which the policy drops.")
                 column, field = masked, work[name].field(field)

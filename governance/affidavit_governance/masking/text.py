@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 
 from affidavit.errors import UsageError
-from affidavit_governance.masking.findings import Finding, PatternRecognizer, Recognizer, cover, resolve
-from affidavit_governance.masking.patterns import CELL, CreditCard, Email, Iban, IpAddress, UsSsn
-from affidavit_governance.masking.phones import Phone
+from affidavit.interfaces.masking import Finding, Recognizer
+from affidavit_governance.masking.recognizers.america import UsSsn
+from affidavit_governance.masking.recognizers.base import CELL, PatternRecognizer
+from affidavit_governance.masking.recognizers.contact import Email
+from affidavit_governance.masking.recognizers.financial import CreditCard, Iban
+from affidavit_governance.masking.recognizers.network import IpAddress
+from affidavit_governance.masking.recognizers.overlaps import cover, resolve
+from affidavit_governance.masking.recognizers.phones import Phone
 
 DEFAULT_THRESHOLD = 0.6
 _JOIN_CHARS = 1 << 20
@@ -121,7 +126,7 @@ def scan_text(
     found = list(_scan_plain(plain(text), [r for r in used if isinstance(r, PatternRecognizer)], hints))
     for other in used:
         if not isinstance(other, PatternRecognizer):
-            found += [finding for finding in other.scan(text) if 0 <= finding.start < finding.end <= len(text)]
+            found += [finding for finding in other.scan([text])[0] if 0 <= finding.start < finding.end <= len(text)]
     return resolve(finding for finding in found if finding.score >= threshold)
 
 
@@ -148,9 +153,9 @@ def scan_values(
     found: list[list[Finding]] = [[] for _ in values]
     for first, last in _pages(values):
         _scan_page(values, first, last, patterns, hints, found)
-    for index, value in enumerate(values if others else ()):
-        for other in others:
-            found[index] += [finding for finding in other.scan(value) if 0 <= finding.start < finding.end <= len(value)]
+    for other in others:
+        for index, findings in enumerate(other.scan(values)):
+            found[index] += [finding for finding in findings if 0 <= finding.start < finding.end <= len(values[index])]
     return [settle(f for f in each if f.score >= threshold) if each else each for each in found]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -17,11 +18,11 @@ from hypothesis import strategies as st
 
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.masking import Finding
 from affidavit.interfaces.schema import Field, FieldType, Role, Schema
 from affidavit.policy import MaskingPolicy
 from affidavit_governance.masking import mask_table, scan_table
 from affidavit_governance.masking.columns import name_hints
-from affidavit_governance.masking.findings import Finding
 from affidavit_governance.masking.plan import MaskingPlan, Tools, apply, plan_for
 from affidavit_governance.masking.text import PATTERNS
 
@@ -403,11 +404,10 @@ def test_streamed_data_stay_streamed_and_are_masked_batch_by_batch() -> None:
 class Slow:
     """A recognizer that is no pattern, as plugins bring them."""
 
-    entity = "PERSON"
+    entities = ("PERSON",)
 
-    def scan(self, text: str) -> list[Finding]:
-        at = text.find("Ann")
-        return [Finding("PERSON", at, at + 3, 0.9)] if at >= 0 else []
+    def scan(self, texts: Sequence[str]) -> list[list[Finding]]:
+        return [[Finding("PERSON", text.find("Ann"), text.find("Ann") + 3, 0.9)] if "Ann" in text else [] for text in texts]
 
 
 def test_other_recognizers_read_text_columns_and_never_categories() -> None:

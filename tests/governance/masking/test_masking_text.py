@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from affidavit.errors import UsageError
+from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking import mask_text, scan_text
-from affidavit_governance.masking.findings import Finding, cover, resolve
+from affidavit_governance.masking.recognizers.overlaps import cover, resolve
 from affidavit_governance.masking.text import PATTERNS, PREFILTER, plain, scan_values, unusual
 
 SHARED = Path(__file__).resolve().parents[3] / "../shared/data/pii_en_dev.json"
@@ -122,12 +124,15 @@ def test_masking_puts_the_entity_in_the_place_of_the_value() -> None:
 class Fixed:
     """Finds one word."""
 
-    entity = "WORD"
+    entities = ("WORD",)
 
     def __init__(self, word: str, score: float) -> None:
         self.word, self.score = word, score
 
-    def scan(self, text: str) -> list[Finding]:
+    def scan(self, texts: Sequence[str]) -> list[list[Finding]]:
+        return [self._find(text) for text in texts]
+
+    def _find(self, text: str) -> list[Finding]:
         at = text.find(self.word)
         return [Finding(self.word.upper(), at, at + len(self.word), self.score)] if at >= 0 else []
 
@@ -140,10 +145,10 @@ def test_masking_leaves_no_end_of_a_finding_that_a_surer_one_overlaps() -> None:
 
 def test_a_text_that_shows_something_after_every_round_is_replaced_whole() -> None:
     class Bracket:
-        entity = "B"
+        entities = ("B",)
 
-        def scan(self, text: str) -> list[Finding]:
-            return [Finding("B", 0, 1, 0.9)] if len(text) > 3 else []
+        def scan(self, texts: Sequence[str]) -> list[list[Finding]]:
+            return [[Finding("B", 0, 1, 0.9)] if len(text) > 3 else [] for text in texts]
 
     assert mask_text("secret", recognizers=[Bracket()])[0] == "<B>"
 

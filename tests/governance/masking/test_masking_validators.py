@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affidavit_governance.masking import validators as v
 from affidavit_governance.masking.cells import card_numbers
+from affidavit_governance.masking.recognizers import validators as v
 
 # Test numbers that the card networks and payment processors publish.
 CARDS = {

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import ClassVar
 
-from affidavit_governance.masking import validators
-from affidavit_governance.masking.findings import Finding, PatternRecognizer
-from affidavit_governance.masking.patterns import CONTEXT_BONUS, near, whole_groups
+from affidavit.interfaces.masking import Finding
+from affidavit_governance.masking.recognizers import validators
+from affidavit_governance.masking.recognizers.base import CONTEXT_BONUS, PatternRecognizer, near, whole_groups
 
 _MAX_DIGITS = 15
 """E.164 allows fifteen."""

@@ -1,0 +1,52 @@
+"""Addresses of machines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import ClassVar
+
+from affidavit.interfaces.masking import Finding
+from affidavit_governance.masking.recognizers import validators
+from affidavit_governance.masking.recognizers.base import WORD, PatternRecognizer
+
+
+class IpAddress(PatternRecognizer):
+    """IP addresses, version 4 and 6."""
+
+    entity: ClassVar[str] = "IP_ADDRESS"
+    _v4 = re.compile(r"[0-9](?<![0-9A-Za-z_.][0-9])[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z_]|\.[0-9])")
+    _version = re.compile(r"(?:\bv|version|release|build|kernel|firmware)[ .:=]{0,3}$", re.IGNORECASE)
+    _colon = re.compile(r":[0-9A-Fa-f]{0,4}:")
+    _left = re.compile(r"[0-9A-Fa-f:]{0,40}")
+    _right = re.compile(r"[0-9A-Fa-f:]{1,40}(?:\.[0-9]{1,3}){0,3}")
+
+    def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
+        for match in self._v4.finditer(text):
+            if validators.ipv4(match.group()):
+                score = 0.3 if self._version.search(text[max(0, match.start() - 12) : match.start()]) and not hinted else 0.8
+                yield Finding(self.entity, match.start(), match.end(), score, "four numbers up to 255")
+        done = 0
+        for colon in self._colon.finditer(text):
+            if colon.start() < done:
+                continue
+            left = self._left.match(text[max(0, colon.start() - 40) : colon.start()][::-1])
+            right = self._right.match(text, colon.start())
+            assert left is not None and right is not None
+            start, end = colon.start() - left.end(), right.end()
+            done = end
+            if finding := self._v6(text, start, end):
+                yield finding
+
+    def _v6(self, text: str, start: int, end: int) -> Finding | None:
+        while end > start and text[end - 1] == ":" and text[end - 2 : end] != "::":
+            end -= 1
+        neighbours = text[max(0, start - 1) : start] + text[end : end + 1]
+        value = text[start:end]
+        if WORD.search(neighbours) or not validators.ipv6(value):
+            return None
+        groups = [group for group in value.split(":") if group]
+        # `a::b` and `std::dec` style names are valid addresses too; an address that people write has more groups, or a digit.
+        if len(groups) < 3 and not any(c.isdigit() for c in value):
+            return None
+        return Finding(self.entity, start, end, 0.9 if len(groups) > 2 else 0.65, "RFC 4291")

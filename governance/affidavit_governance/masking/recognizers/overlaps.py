@@ -1,0 +1,35 @@
+"""Which of two overlapping findings stays, or what covers them both."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+
+from affidavit.interfaces.masking import Finding
+
+
+def resolve(findings: Iterable[Finding]) -> list[Finding]:
+    """Keep of overlapping findings the surest, of equally sure ones the longest; in order of position. O(n log n)."""
+    starts: list[int] = []
+    kept: list[Finding] = []
+    for finding in sorted(findings, key=lambda f: (-f.score, f.start - f.end, f.start, f.entity)):
+        at = bisect_right(starts, finding.start)
+        if at > 0 and kept[at - 1].end > finding.start:
+            continue
+        if at < len(kept) and kept[at].start < finding.end:
+            continue
+        starts.insert(at, finding.start)
+        kept.insert(at, finding)
+    return kept
+
+
+def cover(findings: Iterable[Finding]) -> list[Finding]:
+    """Join overlapping findings into one that covers them all, under the name of the surest: what masking must replace."""
+    joined: list[Finding] = []
+    for finding in sorted(findings, key=lambda f: f.start):
+        if joined and finding.start < joined[-1].end:
+            first = joined.pop()
+            best = max(first, finding, key=lambda f: (f.score, f.end - f.start))
+            finding = Finding(best.entity, first.start, max(first.end, finding.end), best.score, best.evidence)
+        joined.append(finding)
+    return joined
