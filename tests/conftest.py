@@ -36,7 +36,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         home = tmp_path_factory.mktemp("home")
         patch.setenv("AFFIDAVIT_HOME", str(home / "config"))
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
-        for name in ("AFFIDAVIT_KEY", "AFFIDAVIT_PASSPHRASE"):
+        for name in ("AFFIDAVIT_KEY", "AFFIDAVIT_KEY_PROVIDER", "AFFIDAVIT_PASSPHRASE"):
             patch.delenv(name, raising=False)
         yield
 

@@ -406,4 +406,4 @@ class PredictCall(_ModelAndData):
 
 
 HookedCall = LoadCall | TrainCall | EvaluateCall | ExplainCall | PackageCall | RegisterCall | ApproveCall | PromoteCall | DeployCall | PredictCall
-KINDS: Sequence[str] = ("load", "train", "evaluate", "explain", "package", "register", "approve", "promote", "deploy", "predict")
+KINDS: Sequence[str] = ("load", "train", "evaluate", "explain", "package", "register", "approve", "promote", "deploy", "predict", "reveal", "shred")

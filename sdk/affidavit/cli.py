@@ -11,7 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from affidavit.cli_common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
+from affidavit.cli_files import add_commands as add_file_commands
+from affidavit.cli_keys import keys_app
+from affidavit.cli_masking import add_commands as add_masking_commands
 from affidavit.cli_privacy import budget_app, privacy_app
+from affidavit.cli_reveal import reveal, shred
 from affidavit.errors import AffidavitError, Refused, UsageError
 
 app = typer.Typer(
@@ -24,7 +28,12 @@ app = typer.Typer(
 approver_app = typer.Typer(help="Make approver keys, and enrol people in a workspace.", no_args_is_help=True)
 app.add_typer(approver_app, name="approver")
 app.add_typer(budget_app, name="budget")
+app.add_typer(keys_app, name="keys")
 app.add_typer(privacy_app, name="privacy")
+app.command()(reveal)
+app.command()(shred)
+add_file_commands(app)
+add_masking_commands(app)
 
 
 def main() -> None:
@@ -147,40 +156,6 @@ def _show_plugins(manager: Any, as_json: bool) -> None:
     )
     if failed:
         print_table("Not loaded", ["name", "distribution", "reason"], [[f["name"], f["distribution"], f["reason"]] for f in failed])
-
-
-@app.command()
-def mask(
-    source: Annotated[Path, typer.Argument(help="CSV, Parquet, JSON lines or Arrow.")],
-    target: Annotated[Path, typer.Argument(help="The masked file: .parquet or .csv.")],
-    policy: Annotated[Path | None, typer.Option(help="The policy file; default: detect and redact.")] = None,
-    workspace: Annotated[str | None, typer.Option("--workspace", "-w", help="Take pseudonym keys from this workspace.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Find and mask personal data in one file."""
-    import secrets
-
-    from affidavit.plugins import bundled_registry, source_for
-    from affidavit.policy import Policy
-
-    if workspace is None:
-        key = secrets.token_bytes(32)
-        sys.stderr.write("Pseudonyms use a key of this run only; name a --workspace to get the same ones again.\n")
-    else:
-        with open_workspace(workspace) as opened:
-            key = opened.keyring.derive("pseudonym")
-    registry = bundled_registry()
-    report = registry.get("service", "mask_file")(
-        source, target, policy=(Policy.read(policy) if policy else Policy()).masking, key=key, reader=source_for(source, registry)
-    )
-    if as_json:
-        print_json(report)
-        return
-    rows = [
-        [name, entry.get("entity") or "", entry.get("operator") or "found cells only", entry.get("cells", "")]
-        for name, entry in report["columns"].items()
-    ]
-    print_table(f"{report['rows']} rows written to {target}", ["column", "entity", "operator", "cells masked"], rows)
 
 
 @app.command()

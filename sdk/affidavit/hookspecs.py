@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from affidavit.interfaces.model import Evaluation, Explanation, Model, Predictions
     from affidavit.plugins import RegistryWriter
     from affidavit.registry import Version
+    from affidavit.reveal import Receipt, RevealCall, Revealed, ShredCall
 
 hookspec = pluggy.HookspecMarker("affidavit")
 hookimpl = pluggy.HookimplMarker("affidavit")
@@ -95,3 +96,13 @@ def affidavit_deploy(call: DeployCall) -> Endpoint:
 @hookspec(firstresult=True)
 def affidavit_predict(call: PredictCall) -> Predictions:
     """Answer a batch. Wrapped by AUDIT (journal), MASKING, EXPLAIN."""
+
+
+@hookspec(firstresult=True)
+def affidavit_reveal(call: RevealCall) -> Revealed:
+    """Put originals in the place of what masked them. Wrapped by AUDIT, ACCESS, which proves who asks, and POLICY, which allows or refuses."""
+
+
+@hookspec(firstresult=True)
+def affidavit_shred(call: ShredCall) -> Receipt:
+    """Destroy the key of one subject. Wrapped by AUDIT and ACCESS, which counts the signatures that the policy asks for."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from affidavit.interfaces.governance import Ledger
     from affidavit.plugins import PluginManager
     from affidavit.registry import Version
+    from affidavit.reveal import Receipt, RevealCall, Revealed, ShredCall
 
 _HOOK = {
     "load": "affidavit_load",
@@ -41,6 +42,8 @@ _HOOK = {
     "promote": "affidavit_promote",
     "deploy": "affidavit_deploy",
     "predict": "affidavit_predict",
+    "reveal": "affidavit_reveal",
+    "shred": "affidavit_shred",
 }
 
 
@@ -166,6 +169,16 @@ class Core:
     @hookimpl
     def affidavit_predict(self, call: PredictCall) -> Predictions:
         return _checked(call.model.predict(call.data), call)
+
+    @hookimpl
+    def affidavit_reveal(self, call: RevealCall) -> Revealed:
+        revealed: Revealed = call.workspace.service("reveal")(call)
+        return revealed
+
+    @hookimpl
+    def affidavit_shred(self, call: ShredCall) -> Receipt:
+        receipt: Receipt = call.workspace.service("shred")(call)
+        return receipt
 
 
 def _checked(predictions: Predictions, call: PredictCall | EvaluateCall) -> Predictions:

@@ -27,6 +27,11 @@ class GovernedPredictor:
         self.model_type = model.type
         self.signature: Signature = model.fitted
 
+    @property
+    def registered(self) -> tuple[Workspace, Version | None]:
+        """Where the model is registered and as which version: for a target that hands the model's files over."""
+        return self._workspace, self._version
+
     def predict(self, data: Dataset) -> Predictions:
         """Answer one batch inside governance."""
         workspace = self._workspace

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pyarrow as pa
 
+from affidavit import reveal as revealing
 from affidavit.approver import Approver, approval_message
 from affidavit.artifacts import load_model, model_digest
 from affidavit.calls import (
@@ -61,8 +62,8 @@ class Workspace:
     actor
         Who makes the calls; a name or an `Actor`. Default: the login name.
     passphrase
-        Opens (or, for a new workspace, sets) the keyring. None takes ``AFFIDAVIT_PASSPHRASE`` or ``AFFIDAVIT_KEY`` from the environment, or
-        else a key file in the user's configuration folder, outside the workspace.
+        Opens (or, for a new workspace, sets) the keyring. None takes ``AFFIDAVIT_PASSPHRASE``, ``AFFIDAVIT_KEY`` or the key provider that
+        ``AFFIDAVIT_KEY_PROVIDER`` names from the environment, or else a key file in the user's configuration folder, outside the workspace.
 
     Raises
     ------
@@ -94,8 +95,8 @@ class Workspace:
         self.actor = actor if isinstance(actor, Actor) else Actor(actor or getpass.getuser())
         self._manager = PluginManager(self.policy.plugins.allow)
         self._manager.load_plugins()
-        self.keyring: Keyring = self.service("keyring")(self.store, passphrase=passphrase)
-        self.objects = Objects(self.store.files, self.keyring)
+        self.keyring: Keyring = self.service("keyring")(self.store, passphrase=passphrase, registry=self.registry)
+        self.objects = Objects(self.store, self.keyring)
         self.ledger: Ledger = self.service("ledger")(self.store, self.keyring)
         try:
             self.versions = Versions(self.store)
@@ -339,6 +340,24 @@ class Workspace:
             The folder of the run's checkpoint, which counts the steps that were taken.
         """
         self.service("settle_budget")(self, call, reason=reason, nothing_ran=nothing_ran, checkpoint=checkpoint)
+
+    def prompt_masker(self, **options: Any) -> Any:
+        """Masks one request to a language model and unmasks its reply, under the workspace's policy and key (docs/masking-prompts.md)."""
+        return self.service("prompt_masker")(self, **options)
+
+    def reveal(
+        self, data: Any, *, purpose: str, by: Approver | None = None, fields: revealing.Fields = None, table: str | None = None
+    ) -> Any:
+        """Masked rows (or the values of one column) with originals, where the policy allows `by` to see them for `purpose` (docs/revealing.md)."""
+        return revealing.reveal(self, data, purpose=purpose, by=by, fields=fields, table=table)
+
+    def reveal_text(self, text: str, *, purpose: str, by: Approver | None = None) -> str:
+        """A text with originals in the place of its tokens, as `reveal`."""
+        return revealing.reveal_text(self, text, purpose=purpose, by=by)
+
+    def shred(self, subject: str, *, reason: str, by: Approver | Sequence[Approver] | None = None) -> revealing.Receipt:
+        """Destroy the key of `subject`: nobody can read again what was sealed with it. `by` are those who ask, as ``approvals.shred`` wants them."""
+        return revealing.shred(self, subject, reason=reason, by=by)
 
     @property
     def verifier_key(self) -> str:

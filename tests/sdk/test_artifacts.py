@@ -98,7 +98,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def objects(store: Store) -> Objects:
-    return Objects(store.files, open_keyring(store))
+    return Objects(store, open_keyring(store))
 
 
 # -- objects -------------------------------------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_objects_that_are_swapped_moved_or_changed_are_refused_by_name(objects: 
 
 def test_content_is_hashed_again_even_where_the_envelope_opens(store: Store) -> None:
     keyring = open_keyring(store)
-    objects = Objects(store.files, keyring)
+    objects = Objects(store, keyring)
     digest = objects.put(b"weights", purpose="artifact")
     (name,) = store.files.list("objects/")
     store.files.write(name, keyring.seal(b"other weights", purpose="artifact", name=digest))

@@ -167,6 +167,8 @@ def governance_code(stage: str, body: str = "") -> str:
                 "affidavit_approve",
                 "affidavit_promote",
                 "affidavit_deploy",
+                "affidavit_reveal",
+                "affidavit_shred",
             )
         )
     )
@@ -188,6 +190,7 @@ class CoreOfTest:
 
     affidavit_train = affidavit_evaluate = affidavit_explain = affidavit_package = affidavit_load
     affidavit_register_version = affidavit_approve = affidavit_promote = affidavit_deploy = affidavit_load
+    affidavit_reveal = affidavit_shred = affidavit_load
 
 
 class Governed:

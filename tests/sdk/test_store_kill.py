@@ -33,7 +33,7 @@ def content(step: int) -> bytes:
 def write_on(location: str, step: int, sender: Any) -> None:
     """Write steps of everything, and say after each step that it is done."""
     store = Store.open(location)
-    objects, versions = Objects(store.files, open_keyring(store)), Versions(store)
+    objects, versions = Objects(store, open_keyring(store)), Versions(store)
     store.ensure(PAIRS, "pairs", 1)
     while True:
         step += 1
@@ -51,7 +51,7 @@ def write_on(location: str, step: int, sender: Any) -> None:
 def check(location: str, acknowledged: int) -> int:
     """Open, read everything, and give the number of the last version."""
     with Store.open(location) as store:
-        objects, versions = Objects(store.files, open_keyring(store)), Versions(store)
+        objects, versions = Objects(store, open_keyring(store)), Versions(store)
         value = store.files.read("value")
         step = int.from_bytes(value[:4], "big")
         assert value == content(step)

@@ -21,6 +21,7 @@ from affidavit.errors import PluginError, UsageError, nearest
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 CallId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
 Number = float | Literal["NaN", "Infinity", "-Infinity"]
 _LIBRARIES = ("numpy", "pyarrow", "torch", "opacus", "sklearn", "transformers", "shap", "lime")
@@ -130,6 +131,39 @@ class DeployDetails(_Record):
     target: str
 
 
+class RevealedRecord(_Record):
+    """What was revealed of one column, or of one entity's tokens in texts."""
+
+    field: str
+    entity: str | None
+    operator: str
+    line: str
+    rule: Sha256
+    values: Annotated[int, Field(ge=0)]
+    unreadable: Annotated[int, Field(ge=0)]
+
+
+class RevealDetails(_Record):
+    """Somebody saw originals again. Neither they nor a digest of them stands here, since a digest can be tested against guesses."""
+
+    purpose: str
+    table: str
+    fields: list[str] | None
+    entities: dict[str, str]
+    rows: int
+    revealed: list[RevealedRecord]
+
+
+class ShredDetails(_Record):
+    """The key of one subject was destroyed; the statement's subject is a keyed hash of the subject's id."""
+
+    destroyed: Time
+    already: bool
+    vault_rows: Annotated[int, Field(ge=0)]
+    storage: Literal["overwritten", "rewritten", "pending"]
+    reason: Annotated[str, Field(min_length=1)]
+
+
 DETAILS: dict[str, type[_Record]] = {
     "load": LoadDetails,
     "train": TrainDetails,
@@ -140,6 +174,8 @@ DETAILS: dict[str, type[_Record]] = {
     "approve": ApproveDetails,
     "promote": PromoteDetails,
     "deploy": DeployDetails,
+    "reveal": RevealDetails,
+    "shred": ShredDetails,
 }
 
 
@@ -288,6 +324,41 @@ class BudgetRecord(Event):
         return self
 
 
+class KeyName(_Record):
+    """What an action on the keys began from: a key version, or another provider."""
+
+    version: int | None = None
+    key_id: KeyId | None = None
+    provider: str | None = None
+
+
+class KeyRecord(Event):
+    """The keys that seal the workspace's objects changed. Secrets and settings of the provider are not named.
+
+    Attributes
+    ----------
+    action
+        ``rotate``: new objects are sealed under `version` from now on. ``rewrap``: `moved` objects were brought under it. ``destroy``: its key
+        is gone. ``provider``: the keyring is sealed through another key provider.
+    identity
+        The id of the identity secret, which no action changes.
+    previous
+        The version that was active, or the provider that there was.
+    objects
+        How many there were under each version before.
+    """
+
+    action: Literal["rotate", "rewrap", "destroy", "provider"]
+    by: str
+    identity: KeyId
+    provider: str
+    version: Annotated[int, Field(ge=1)]
+    key_id: KeyId
+    previous: KeyName | None
+    objects: dict[str, int]
+    moved: int
+
+
 SCHEMAS: dict[str, type[_Record]] = {
     **dict.fromkeys(DETAILS, CallRecord),
     "predict": PredictRecord,
@@ -295,6 +366,7 @@ SCHEMAS: dict[str, type[_Record]] = {
     "plugin": PluginRecord,
     "budget": BudgetRecord,
     "policy": PolicyRecord,
+    "key": KeyRecord,
 }
 
 

@@ -53,6 +53,7 @@ class Module:
 
     affidavit_train = affidavit_evaluate = affidavit_explain = affidavit_package = affidavit_load
     affidavit_register_version = affidavit_approve = affidavit_promote = affidavit_deploy = affidavit_load
+    affidavit_reveal = affidavit_shred = affidavit_load
 
     @hookimpl(wrapper=True)
     def affidavit_predict(self, call: PredictCall) -> Wrapped:

@@ -37,6 +37,7 @@ def delete_expired(workspace: Any, *, now: datetime | None = None) -> int:
     for evidence in workspace.ledger.entries("predict"):
         digest = evidence.statement["subject"][0]["digest"]["sha256"]
         if digest in stored and evidence.predicate["journal"]["finished"] < limit:
-            files.delete(f"{SEGMENTS}{digest}")
+            with workspace.store.write():  # held too by who replaces the file when keys are rotated, so that it does not come back
+                files.delete(f"{SEGMENTS}{digest}")
             deleted += 1
     return deleted

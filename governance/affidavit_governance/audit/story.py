@@ -33,6 +33,8 @@ class Story:
         SHA-256 of each sealed journal segment, with its description.
     predictions
         Calls in the sealed journals.
+    keys
+        What was done to the keys that seal the workspace, in order: the predicates of evidence of kind ``key``.
     policies
         How many statements were made under each policy (by digest).
     """
@@ -43,6 +45,7 @@ class Story:
     privacy: list[dict[str, Any]] = field(default_factory=list)
     segments: dict[str, dict[str, Any]] = field(default_factory=dict)
     predictions: int = 0
+    keys: list[Mapping[str, Any]] = field(default_factory=list)
     policies: Counter[str] = field(default_factory=Counter)
 
 
@@ -81,6 +84,8 @@ def read_story(statements: Sequence[tuple[str, Mapping[str, Any]]], workspace: s
             _read_segment(story, journals, content, what)
         elif "phase" in predicate:
             _read_phase(story, intents, ended, index, kind, content, what)
+        elif kind == "key":
+            _read_key(story, predicate, what)
         elif kind == "budget" and "epsilon" in predicate:
             spent = {"epsilon": predicate["epsilon"], "delta": predicate.get("delta"), "events": predicate.get("stands")}
             story.privacy.append({**spent, "entry": index, "kind": kind, "status": predicate.get("action"), "subjects": subjects(content)})
@@ -111,6 +116,24 @@ def _read_phase(story: Story, intents: dict[str, str], ended: set[str], index: i
     privacy = stages.get("privacy") if isinstance(stages, dict) else None
     if isinstance(privacy, dict) and "epsilon" in privacy and (status == "done" or privacy.get("events")):
         story.privacy.append({**privacy, "entry": index, "kind": kind, "status": status, "subjects": subjects(content)})
+
+
+def _read_key(story: Story, predicate: Mapping[str, Any], what: str) -> None:
+    """Key versions count up by one, the one identity stays, and a version that was destroyed or is active is not destroyed."""
+    action, version = predicate.get("action"), predicate.get("version")
+    if action not in ("rotate", "rewrap", "destroy", "provider") or type(version) is not int:
+        raise IntegrityError(f"{what} describes no change of keys.")
+    if story.keys and predicate.get("identity") != story.keys[0].get("identity"):
+        raise IntegrityError(f"{what} is about another identity than the key evidence before it.")
+    active = 1 + sum(said["action"] == "rotate" for said in story.keys)
+    if action == "rotate" and version != active + 1:
+        raise IntegrityError(f"{what} rotates to key version {version}, and version {active} was active.")
+    if action in ("rewrap", "provider") and version != active:
+        raise IntegrityError(f"{what} names key version {version} as active, and version {active} was.")
+    gone = [said["version"] for said in story.keys if said["action"] == "destroy"]
+    if action == "destroy" and (version >= active or version in gone):
+        raise IntegrityError(f"{what} destroys key version {version}, which was active, unknown or destroyed before.")
+    story.keys.append(predicate)
 
 
 def _read_segment(story: Story, journals: dict[str, dict[str, Any]], content: Mapping[str, Any], what: str) -> None:

@@ -18,6 +18,7 @@ from affidavit_governance.audit.merkle import Tree, leaf_hash, verify_consistenc
 from affidavit_governance.audit.note import Checkpoint, VerifierKey, open_checkpoint
 from affidavit_governance.audit.published import read_folder
 from affidavit_governance.audit.records import Entry, check_evidence, evidence_name
+from affidavit_governance.audit.signers import check_signers
 from affidavit_governance.audit.story import Story, check_segment, read_story
 
 BUNDLE_TYPE = "urn:affidavit:bundle:v1"
@@ -244,9 +245,15 @@ def _check_evidence(files: Mapping[str, bytes], entries: list[Entry], key: Verif
     story = read_story(statements, workspace)
     ends = ", ".join(f"{count} {status}" for status, count in sorted(story.outcomes.items())) or "none"
     report.add("calls", f"every outcome follows its intent ({ends})")
+    if signed := check_signers(statements):
+        listed = " and ".join(f"{count} calls of kind '{kind}'" for kind, count in sorted(signed.items()))
+        report.add("people", f"{listed} are signed by people who were enrolled before")
     if story.open_calls:
         running = sorted(story.open_calls.values())
         report.not_checked.append(f"{len(running)} calls that had not ended when the bundle was made (entries {running})")
+    if story.keys:
+        done = Counter(said["action"] for said in story.keys)
+        report.add("keys", f"versions count up by one ({', '.join(f'{number} {action}' for action, number in sorted(done.items()))})")
     report.counts.update(kinds=dict(story.kinds), outcomes=dict(story.outcomes), predictions=story.predictions)
     return story
 

@@ -17,6 +17,8 @@ from affidavit.interfaces.governance import Evidence, Stage
 from affidavit.interfaces.schema import Role
 from affidavit.policy import Gate
 from affidavit.registry import Version
+from affidavit.reveal import RevealCall
+from affidavit_governance.access.module import SHRED
 from affidavit_governance.privacy.accounting import neighbours
 
 Wrapped = Generator[None, Any, Any]
@@ -78,16 +80,25 @@ class Module:
                     f"The database says that '{alias}' is {version}, and the ledger does not: the row or the artifact was changed.",
                     hint=f"Promote it again: affidavit promote {version} {alias}.",
                 )
-        governed = [alias for alias in self._workspace.policy.approvals if alias in held]
-        if self._workspace.policy.approvals and not governed:
-            names = ", ".join(self._workspace.policy.approvals)
+        guarded = [alias for alias in self._workspace.policy.approvals if alias != SHRED]
+        governed = [alias for alias in guarded if alias in held]
+        if guarded and not governed:
+            names = ", ".join(guarded)
             raise Refused(
                 f"{version} holds none of the aliases that the policy guards ({names}).",
                 by="policy",
                 line="approvals",
-                satisfy=f"Promote it first: affidavit promote {version} {next(iter(self._workspace.policy.approvals))}.",
+                satisfy=f"Promote it first: affidavit promote {version} {guarded[0]}.",
             )
         call.state(Stage.POLICY, {"aliases": governed, "gates": self._check_gates(version)})
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def affidavit_reveal(self, call: RevealCall) -> Wrapped:
+        from affidavit_governance.masking.reveal.revealing import attempt, decide  # masking is not needed for anything else here
+
+        call.state(Stage.POLICY, attempt(call))
+        call.replace("grants", decide(call), stage=Stage.POLICY)
         return (yield)
 
     def _check_gates(self, version: Version) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from affidavit_governance.compliance.record_sections import (
     refusal_section,
     verify_section,
 )
+from affidavit_governance.compliance.reveal_sections import reveal_section
 from affidavit_governance.compliance.style import CSS
 
 _HEADLINE = ("roc_auc", "balanced_accuracy", "accuracy", "r2", "rmse")
@@ -47,6 +48,7 @@ def render_report(workspace: Any) -> str:
         explanation_section(book),
         approval_section(book),
         deployment_section(book),
+        reveal_section(book),
         refusal_section(book),
         policy_section(book, workspace.policy),
         evidence_section(book),

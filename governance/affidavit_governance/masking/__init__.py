@@ -7,34 +7,45 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from affidavit.interfaces.masking import Finding, Operator, Recognizer
+    from affidavit_governance.masking.applying import apply, mask_table
     from affidavit_governance.masking.columns import ColumnFinding, scan_table
-    from affidavit_governance.masking.plan import MaskingPlan, apply, mask_table, plan_for
-    from affidavit_governance.masking.text import mask_text, scan_text
+    from affidavit_governance.masking.ff1 import FF1
+    from affidavit_governance.masking.plan import MaskingPlan, plan_for
+    from affidavit_governance.masking.spans import mask_text
+    from affidavit_governance.masking.surfaces.preview import preview
+    from affidavit_governance.masking.surfaces.prompts import PromptMasker
+    from affidavit_governance.masking.text import scan_text
 
 _FROM = {
     "ColumnFinding": "affidavit_governance.masking.columns",
+    "FF1": "affidavit_governance.masking.ff1",
     "Finding": "affidavit.interfaces.masking",
     "MaskingPlan": "affidavit_governance.masking.plan",
     "Operator": "affidavit.interfaces.masking",
+    "PromptMasker": "affidavit_governance.masking.surfaces.prompts",
     "Recognizer": "affidavit.interfaces.masking",
-    "apply": "affidavit_governance.masking.plan",
-    "mask_table": "affidavit_governance.masking.plan",
-    "mask_text": "affidavit_governance.masking.text",
+    "apply": "affidavit_governance.masking.applying",
+    "mask_table": "affidavit_governance.masking.applying",
+    "mask_text": "affidavit_governance.masking.spans",
     "plan_for": "affidavit_governance.masking.plan",
+    "preview": "affidavit_governance.masking.surfaces.preview",
     "scan_table": "affidavit_governance.masking.columns",
     "scan_text": "affidavit_governance.masking.text",
 }
 
 __all__ = [
+    "FF1",
     "ColumnFinding",
     "Finding",
     "MaskingPlan",
     "Operator",
+    "PromptMasker",
     "Recognizer",
     "apply",
     "mask_table",
     "mask_text",
     "plan_for",
+    "preview",
     "scan_table",
     "scan_text",
 ]

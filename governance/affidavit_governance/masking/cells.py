@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,10 +12,15 @@ import pyarrow.compute as pc
 
 from affidavit.errors import InvalidInput
 from affidavit.interfaces.masking import Recognizer
+from affidavit_governance.masking.operators.arrays import is_bytes, is_text
+from affidavit_governance.masking.prefilter import prefilter
 from affidavit_governance.masking.recognizers import validators
-from affidavit_governance.masking.recognizers.base import PatternRecognizer
+from affidavit_governance.masking.recognizers.base import NO_THRESHOLDS, PatternRecognizer
+from affidavit_governance.masking.recognizers.catalogue import patterns
 from affidavit_governance.masking.recognizers.financial import CreditCard
-from affidavit_governance.masking.text import PATTERNS, PREFILTER, mask_values, unusual
+from affidavit_governance.masking.recognizers.plain import unusual
+from affidavit_governance.masking.spans import PLACEHOLDERS, Spans, mask_values
+from affidavit_governance.masking.tools import reads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,11 +34,6 @@ _FEW = 256
 """Below so many cells, compiling the prefilter for Arrow's engine costs more than searching every cell."""
 
 
-@cache
-def _prefilter() -> str:
-    return f"{PREFILTER}|{unusual()}"
-
-
 class CellMasker:
     """Masks the cells of one column and counts what it masked.
 
@@ -46,8 +45,8 @@ class CellMasker:
         Whether the column holds running text, which recognizers that are not patterns read as well.
     hints
         Entities that the column's name speaks for.
-    keep
-        Entities that the policy leaves as they are.
+    spans
+        What stands in the place of findings.
     """
 
     def __init__(
@@ -55,19 +54,23 @@ class CellMasker:
         column: str,
         *,
         threshold: float,
+        thresholds: Mapping[str, float] = NO_THRESHOLDS,
         recognizers: Sequence[Recognizer] | None = None,
         text: bool = False,
         hints: frozenset[str] = frozenset(),
-        keep: frozenset[str] = frozenset(),
+        spans: Spans = PLACEHOLDERS,
     ) -> None:
-        used = PATTERNS if recognizers is None else recognizers
+        used = patterns() if recognizers is None else recognizers
         self._column = column
         self._threshold = threshold
-        self._recognizers = [r for r in used if text or isinstance(r, PatternRecognizer)]
-        self._slow = any(not isinstance(r, PatternRecognizer) for r in self._recognizers)
+        self._thresholds = thresholds
+        self._recognizers = [r for r in used if reads(r, text=text)]
+        # Recognizers that are no patterns may find anything anywhere, so each cell is theirs to read.
+        fast = [r for r in self._recognizers if isinstance(r, PatternRecognizer)]
+        self._prefilter = prefilter(fast, threshold=threshold, thresholds=thresholds, hints=hints) if len(fast) == len(self._recognizers) else None
         self._hints = hints
-        self._keep = keep
-        self._cards = CreditCard.entity not in keep and any(CreditCard.entity in r.entities for r in used)
+        self._spans = spans
+        self._cards = not spans.keeps(CreditCard.entity) and any(CreditCard.entity in r.entities for r in used)
         self.cells = 0
         self.entities: Counter[str] = Counter()
 
@@ -104,8 +107,10 @@ class CellMasker:
     def _text(self, array: pa.Array) -> pa.Array:
         plain = array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
         try:
-            all_of_them = self._slow or len(array) < _FEW
-            suspect = pc.is_valid(plain) if all_of_them else pc.fill_null(pc.match_substring_regex(plain, _prefilter()), False)
+            if self._prefilter is None or len(array) < _FEW:
+                suspect = pc.is_valid(plain)
+            else:
+                suspect = pc.fill_null(pc.match_substring_regex(plain, f"{self._prefilter}|{unusual()}"), False)
             masked = self._replace(plain, suspect, lambda values: self._mask_values(values))
         except (UnicodeDecodeError, pa.ArrowInvalid):
             raise InvalidInput(f"Column '{self._column}' holds text that is not UTF-8, so it cannot be searched for personal data.") from None
@@ -137,7 +142,14 @@ class CellMasker:
         return pc.replace_with_mask(array, suspect, replaced)
 
     def _mask_values(self, values: list[str]) -> dict[str, str]:
-        masked, findings = mask_values(values, threshold=self._threshold, recognizers=self._recognizers, hints=self._hints, keep=self._keep)
+        masked, findings = mask_values(
+            values,
+            threshold=self._threshold,
+            thresholds=self._thresholds,
+            recognizers=self._recognizers,
+            hints=self._hints,
+            spans=self._spans,
+        )
         for each in findings:
             self.entities.update(finding.entity for finding in each)
         return {before: after for before, after, each in zip(values, masked, findings, strict=True) if each}
@@ -235,17 +247,6 @@ def _holds_nothing(kind: pa.DataType) -> bool:
     """Types whose values cannot be personal data by themselves: truth values, dates, and numbers too small to be a card."""
     small = (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and kind.bit_width < 64
     return bool(small or pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_temporal(kind))
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether values are strings, in any layout."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def is_bytes(kind: pa.DataType) -> bool:
-    """Whether values are byte strings, in any layout."""
-    plain = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    return bool(plain or pa.types.is_binary_view(kind))
 
 
 def compact(array: pa.Array) -> pa.Array:

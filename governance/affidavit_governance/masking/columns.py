@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,19 @@ import pyarrow.compute as pc
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.frames import as_table
 from affidavit.interfaces.masking import Finding, Recognizer
-from affidavit_governance.masking.cells import is_bytes, is_text
-from affidavit_governance.masking.text import DEFAULT_THRESHOLD, scan_values
+from affidavit_governance.masking.operators.arrays import is_bytes, is_text
+from affidavit_governance.masking.recognizers.base import DEFAULT_THRESHOLD, NO_THRESHOLDS, PatternRecognizer
+from affidavit_governance.masking.recognizers.catalogue import patterns
+from affidavit_governance.masking.text import scan_values
 
 WHOLE_SHARE = 0.5
 """A column most of whose values are one entity is masked whole: the rest are most likely the same in a form that nothing recognised."""
 _COVERED = 0.9
 _NUMBER_SHARE = 0.9
 _NUMBER_DISTINCT = 5
+_NUMBER_SCORE = 0.9
+"""A number of another kind is believed without its column's name only where its check leaves nothing to chance."""
 
-_HINTS: dict[str, re.Pattern[str]] = {
-    entity: re.compile(words)
-    for entity, words in {
-        "EMAIL_ADDRESS": r"\be ?mails?\b|邮箱|邮件",
-        "PHONE_NUMBER": r"\b(tele)?phones?\b|\bmobile\b|\bcell\b|\btel\b|\bfax\b|\bmsisdn\b|电话|手机",
-        "CREDIT_CARD": r"\bcards?\b|\bcc\b|\bpan\b|卡号",
-        "IBAN_CODE": r"\biban\b|\bbank account\b|账号",
-        "IP_ADDRESS": r"\bip\b|\bip ?addr",
-        "US_SSN": r"\bssn\b|\bsocial sec|\btax id\b",
-    }.items()
-}
 _NUMERIC_HINT = re.compile(r"\b((tele)?phone|mobile|cell|tel|fax|msisdn|ssn)( (no|nr|num|number|home|work|[0-9]+))?$")
 """Numbers are believed to be telephone or security numbers only where the name ends so: `phone_minutes` holds amounts."""
 
@@ -75,10 +69,20 @@ class ColumnFinding:
         return {name: getattr(self, name) for name in ("column", "entity", "score", "share", "whole", "cells", "entities", "evidence")}
 
 
-def name_hints(name: str) -> frozenset[str]:
-    """The entities that a column's name speaks for."""
-    words = _words(name)
-    return frozenset(entity for entity, pattern in _HINTS.items() if pattern.search(words))
+def name_hints(name: str, recognizers: Sequence[Recognizer] | None = None) -> frozenset[str]:
+    """The entities that a column's name speaks for, by what `recognizers` (the bundled ones by default) say of such names."""
+    return _hints(_words(name), None if recognizers is None else tuple(recognizers))
+
+
+@lru_cache(maxsize=4096)
+def _hints(words: str, recognizers: tuple[Recognizer, ...] | None) -> frozenset[str]:
+    return frozenset(entity for entity, pattern in _name_patterns(recognizers) if pattern.search(words))
+
+
+@lru_cache(maxsize=16)
+def _name_patterns(recognizers: tuple[Recognizer, ...] | None) -> list[tuple[str, re.Pattern[str]]]:
+    used = patterns() if recognizers is None else recognizers
+    return [(r.entity, re.compile(r.column_words)) for r in used if isinstance(r, PatternRecognizer) and r.column_words is not None]
 
 
 def _words(name: str) -> str:
@@ -89,6 +93,7 @@ def scan_table(
     dataset: Dataset | Any,
     threshold: float = DEFAULT_THRESHOLD,
     *,
+    thresholds: Mapping[str, float] = NO_THRESHOLDS,
     recognizers: Sequence[Recognizer] | None = None,
 ) -> dict[str, ColumnFinding]:
     """Find the columns of a table that hold personal data.
@@ -97,8 +102,8 @@ def scan_table(
     ----------
     dataset
         A `Dataset`, or anything that Arrow can read.
-    threshold
-        Score from which a finding counts.
+    threshold, thresholds
+        Score from which a finding counts: of any entity, of single ones.
     recognizers
         What to look with; default: the bundled ones.
 
@@ -110,21 +115,32 @@ def scan_table(
     table = dataset.table if isinstance(dataset, Dataset) else as_table(dataset)
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if finding := scan_column(name, column, threshold, recognizers=recognizers):
+        if finding := scan_column(name, column, threshold, thresholds=thresholds, recognizers=recognizers):
             found[name] = finding
     return found
 
 
-def scan_column(name: str, column: pa.ChunkedArray, threshold: float, *, recognizers: Sequence[Recognizer] | None = None) -> ColumnFinding | None:
-    """Find personal data in one column; None where there is none."""
-    hints = name_hints(name)
+def scan_column(
+    name: str,
+    column: pa.ChunkedArray,
+    threshold: float,
+    *,
+    thresholds: Mapping[str, float] = NO_THRESHOLDS,
+    recognizers: Sequence[Recognizer] | None = None,
+) -> ColumnFinding | None:
+    """Find personal data in one column; None where there is none.
+
+    The values vote, each as its recognizer scores it; the column's name raises the scores of what it speaks for, and of numbers decides
+    which kind they are believed to be.
+    """
+    hints = name_hints(name, recognizers)
     numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
     counts = _number_counts(column) if numeric else _text_counts(column.chunks)
     if not counts:
         return None
     values = list(counts)
     leaned = hints | {"PHONE_NUMBER"} if numeric else hints
-    found = scan_values(values, threshold=threshold, recognizers=recognizers, hints=leaned)
+    found = scan_values(values, threshold=threshold, thresholds=thresholds, recognizers=recognizers, hints=leaned)
     tally = _Tally()
     for value, findings in zip(values, found, strict=True):
         tally.add(value, findings, counts[value])
@@ -132,7 +148,7 @@ def scan_column(name: str, column: pa.ChunkedArray, threshold: float, *, recogni
         return None
     # A nested value is never an entity as a whole, so only its leaves are masked.
     present = len(column) - column.null_count if not pa.types.is_nested(column.type) else 0
-    return _numeric(name, tally, values, present) if numeric else tally.column(name, present, hints)
+    return _numeric(name, tally, present, hints) if numeric else tally.column(name, present, hints)
 
 
 class _Tally:
@@ -166,20 +182,20 @@ class _Tally:
         return ColumnFinding(name, entity, round(score, 3), round(share, 4), share > WHOLE_SHARE, self.cells, dict(self.entities), evidence)
 
 
-def _numeric(name: str, tally: _Tally, values: list[str], present: int) -> ColumnFinding | None:
-    """Judge a numeric column: cards by themselves; telephone and security numbers only as a whole column that is named or shaped so."""
-    finding = tally.column(name, present)
+def _numeric(name: str, tally: _Tally, present: int, hints: frozenset[str]) -> ColumnFinding | None:
+    """Judge a numeric column: cards by themselves, all else only as a whole column that is named or shaped so."""
+    finding = tally.column(name, present, hints)
     if finding.entity in ("PHONE_NUMBER", "US_SSN"):
-        named = _NUMERIC_HINT.search(_words(name)) is not None and finding.share > WHOLE_SHARE
-        planned = "numbering plan" in finding.evidence or "Chinese mobile" in finding.evidence
-        shaped = planned and finding.share >= _NUMBER_SHARE and tally.distinct[finding.entity] >= _NUMBER_DISTINCT
-        if named or shaped:
-            return finding
-        tally.entities = Counter({entity: n for entity, n in tally.entities.items() if entity == "CREDIT_CARD"})
-        if not tally.entities:
-            return None
-        finding = tally.column(name, present)
-    return finding if finding.entity == "CREDIT_CARD" else None
+        named = _NUMERIC_HINT.search(_words(name)) is not None
+        sure = "numbering plan" in finding.evidence or "Chinese mobile" in finding.evidence
+    else:
+        named = finding.entity in hints
+        sure = finding.score >= _NUMBER_SCORE
+    shaped = sure and finding.share >= _NUMBER_SHARE and tally.distinct[finding.entity] >= _NUMBER_DISTINCT
+    if finding.entity == "CREDIT_CARD" or shaped or (named and finding.share > WHOLE_SHARE):
+        return finding
+    tally.entities = Counter({entity: n for entity, n in tally.entities.items() if entity == "CREDIT_CARD"})
+    return tally.column(name, present, hints) if tally.entities else None
 
 
 def _number_counts(column: pa.ChunkedArray) -> dict[str, int]:

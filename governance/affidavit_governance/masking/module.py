@@ -14,9 +14,11 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.governance import Stage
 from affidavit.interfaces.model import Model
 from affidavit.interfaces.schema import Schema
-from affidavit_governance.masking.plan import Tools, apply, check_operators, check_policy, plan_for
-from affidavit_governance.masking.prediction import PredictionMasker, registered_tools
+from affidavit_governance.masking.applying import apply
+from affidavit_governance.masking.plan import check_operators, check_policy, plan_for
+from affidavit_governance.masking.prediction import PredictionMasker
 from affidavit_governance.masking.text import scan_text
+from affidavit_governance.masking.tools import Tools, workspace_tools
 
 Wrapped = Generator[None, Any, Any]
 
@@ -25,7 +27,8 @@ class Module:
     """The MASKING stage of one workspace.
 
     What is loaded is masked before anybody sees it. What goes into train, evaluate and explain is planned and searched again, because it
-    may come from elsewhere; what is masked already stays as it is. Rows to predict get what their model's training data got.
+    may come from elsewhere; what is masked already stays as it is, because its operator can tell or its lineage does. Rows to predict get
+    what their model's training data got.
     """
 
     stage = Stage.MASKING
@@ -41,8 +44,9 @@ class Module:
     def tools(self) -> Tools:
         """The recognizers and operators of the workspace, imported at first use."""
         if self._tools is None:
-            self._tools = registered_tools(self._workspace.registry)
-            check_operators(self._policy, self._tools)
+            tools = workspace_tools(self._workspace)
+            check_operators(self._policy, tools)
+            self._tools = tools
         return self._tools
 
     @property
@@ -113,7 +117,7 @@ class Module:
         )
 
     def _mask(self, call: Call, what: str, data: Dataset, trained: Schema | None) -> Dataset:
-        plan = plan_for(data, self._policy, tools=self.tools, trained=trained)
+        plan = plan_for(data, self._policy, tools=self.tools, trained=trained, key=self.key)
         masked, report = apply(plan, data, self.key, tools=self.tools)
         call.state(Stage.MASKING, {what: report.to_json()})
         return masked

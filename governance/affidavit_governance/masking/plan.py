@@ -1,11 +1,10 @@
-"""What masking will do to a data set, column by column, and doing it."""
+"""What masking will do to a data set, column by column."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,32 +12,20 @@ import pyarrow as pa
 
 from affidavit.errors import InvalidInput, Refused, UsageError, nearest
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.masking import MaskContext, Operator, Recognizer
+from affidavit.interfaces.masking import Operator
 from affidavit.interfaces.schema import Field, FieldType, Role, Schema
 from affidavit.policy import MaskingPolicy
 from affidavit.policy import Operator as PolicyOperator
-from affidavit_governance.masking.cells import CellMasker
-from affidavit_governance.masking.columns import name_hints, scan_column
-from affidavit_governance.masking.operators.catalogue import BUNDLED, make_operator
-from affidavit_governance.masking.recognizers.base import PatternRecognizer
-from affidavit_governance.masking.text import PATTERNS, scan_text
+from affidavit_governance.masking.columns import scan_column
+from affidavit_governance.masking.history import Masked, masked_before
+from affidavit_governance.masking.operators.catalogue import make_operator
+from affidavit_governance.masking.spans import Spans
+from affidavit_governance.masking.text import scan_text
+from affidavit_governance.masking.tools import Tools, reads, tools_for
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 SAMPLE_ROWS = 10_000
 """Rows from which a plan judges a column as a whole. Single cells are searched in all rows, when the plan is applied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The recognizers and operators that a workspace knows; by default the bundled ones."""
-
-    recognizers: Sequence[Recognizer] = PATTERNS
-    operators: Mapping[str, type[Operator]] = field(default_factory=lambda: BUNDLED)
-
-    @property
-    def entities(self) -> frozenset[str]:
-        """What the recognizers find."""
-        return frozenset(entity for recognizer in self.recognizers for entity in recognizer.entities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +44,10 @@ class ColumnPlan:
         Whether its cells are searched.
     reason
         The policy line, role or finding that decided.
+    by_entity
+        Whether the operator is the entity's rather than the column's: a value then gets the same token in every table and text.
+    table
+        The table that the tokens of a column's own operator are bound to: the one that a model was trained with, if any.
     """
 
     name: str
@@ -65,26 +56,40 @@ class ColumnPlan:
     entity: str | None
     scan: bool
     reason: str
+    by_entity: bool = False
+    table: str = ""
+
+    @property
+    def line(self) -> str:
+        """The policy line that decided, for errors."""
+        return f"Policy line '{self.reason.partition(';')[0]}'" if self.reason.startswith("masking.") else "The policy"
 
     def to_json(self) -> dict[str, Any]:
         """The plan of the column as a JSON object."""
-        return {
-            "name": self.name,
-            "operator": self.operator,
-            "settings": dict(self.settings),
-            "entity": self.entity,
-            "scan": self.scan,
-            "reason": self.reason,
-        }
+        return {name: getattr(self, name) for name in self.__slots__} | {"settings": dict(self.settings)}
 
 
 @dataclass(frozen=True, slots=True)
 class MaskingPlan:
-    """What is done to a data set under a policy; it holds no value of the data."""
+    """What is done to a data set under a policy; it holds no value of the data.
+
+    Attributes
+    ----------
+    columns
+        One plan each.
+    threshold, thresholds
+        From which score a finding counts; the latter by entity.
+    entities, default
+        What becomes of findings in single cells, by entity and otherwise.
+    policy
+        Digest of the policy's masking section.
+    """
 
     columns: tuple[ColumnPlan, ...]
     threshold: float
-    keep: frozenset[str]
+    thresholds: Mapping[str, float]
+    entities: Mapping[str, PolicyOperator]
+    default: PolicyOperator
     policy: str
 
     def to_json(self) -> dict[str, Any]:
@@ -93,46 +98,37 @@ class MaskingPlan:
             "version": PLAN_VERSION,
             "policy": self.policy,
             "threshold": self.threshold,
-            "keep": sorted(self.keep),
+            "thresholds": dict(self.thresholds),
+            "entities": {entity: operator.model_dump(mode="json") for entity, operator in self.entities.items()},
+            "default": self.default.model_dump(mode="json"),
             "columns": [column.to_json() for column in self.columns],
         }
 
     @classmethod
     def from_json(cls, value: Any) -> MaskingPlan:
-        """Read what `to_json` wrote. Raises InvalidInput for another version or a damaged plan."""
-        if not isinstance(value, Mapping) or value.get("version") != PLAN_VERSION:
-            raise InvalidInput(f"This masking plan is not of version {PLAN_VERSION}.", hint="Make it again with this version of affidavit.")
+        """Read what `to_json` wrote, also in version 1. Raises InvalidInput for another version or a damaged plan."""
+        if not isinstance(value, Mapping) or value.get("version") not in (1, PLAN_VERSION):
+            raise InvalidInput(f"This masking plan is of no version up to {PLAN_VERSION}.", hint="Make it again with this version of affidavit.")
         try:
-            columns = tuple(ColumnPlan(**{key: column[key] for key in ColumnPlan.__slots__}) for column in value["columns"])
-            return cls(columns, float(value["threshold"]), frozenset(value["keep"]), str(value["policy"]))
-        except (KeyError, TypeError, ValueError) as error:
+            if value["version"] == 1:  # which named the entities that stay, and left placeholders for all others
+                keep = {entity: {"name": "keep"} for entity in value["keep"]}
+                columns = [{**column, "by_entity": False, "table": ""} for column in value["columns"]]
+                value = {**value, "thresholds": {}, "entities": keep, "default": {"name": "redact"}, "columns": columns}
+            return cls(
+                tuple(ColumnPlan(**{key: column[key] for key in ColumnPlan.__slots__}) for column in value["columns"]),
+                float(value["threshold"]),
+                {entity: float(score) for entity, score in value["thresholds"].items()},
+                {entity: PolicyOperator.model_validate(operator) for entity, operator in value["entities"].items()},
+                PolicyOperator.model_validate(value["default"]),
+                str(value["policy"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(f"This masking plan cannot be read: {type(error).__name__}.") from None
 
-
-@dataclass(slots=True)
-class Report:
-    """What was masked: counts, never values.
-
-    Attributes
-    ----------
-    columns
-        By name: operator, entity, reason, cells masked, and findings in single cells by entity.
-    counted
-        False for streamed data, whose cells are masked as they are read, so that counts are not known yet.
-    """
-
-    policy: str
-    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
-    counted: bool = True
-
-    @property
-    def cells(self) -> int:
-        """Cells that were changed."""
-        return sum(column.get("cells", 0) for column in self.columns.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as a JSON object."""
-        return {"version": PLAN_VERSION, "policy": self.policy, "counted": self.counted, "cells": self.cells, "columns": self.columns}
+    def spans(self, tools: Tools, key: bytes) -> Spans:
+        """What becomes of findings in single cells."""
+        lines = MaskingPolicy(entities=dict(self.entities), default=self.default)
+        return Spans.of(lines, tools, key)
 
 
 def policy_digest(policy: MaskingPolicy) -> str:
@@ -140,12 +136,7 @@ def policy_digest(policy: MaskingPolicy) -> str:
     return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()
 
 
-def key_digest(key: bytes) -> str:
-    """A name for a pseudonym key, which tells nothing about it: two data sets with the same one have comparable pseudonyms."""
-    return hashlib.blake2b(b"key name", digest_size=8, key=key, person=b"affidavit-kn-1").hexdigest()
-
-
-# -- planning -------------------------------------------------------------------------------------------------------------------------------
+# -- checking the policy ----------------------------------------------------------------------------------------------------------------------
 
 
 def check_policy(policy: MaskingPolicy, dataset: Dataset, tools: Tools | None = None) -> None:
@@ -158,7 +149,7 @@ def check_policy(policy: MaskingPolicy, dataset: Dataset, tools: Tools | None = 
     InvalidInput
         The data set's name or a column's name holds personal data.
     """
-    tools = tools or Tools()
+    tools = tools or tools_for(policy)
     _check_names(dataset, tools)  # before any message lists the columns
     for name in policy.fields:
         if name not in dataset.schema:
@@ -167,19 +158,25 @@ def check_policy(policy: MaskingPolicy, dataset: Dataset, tools: Tools | None = 
                 f"{nearest(name, dataset.schema.names)}",
                 hint=f"Columns: {', '.join(dataset.schema.names)}.",
             )
-    known = tools.entities | {f.entity for f in dataset.schema if f.entity}
-    for entity in policy.entities:
-        if entity not in known:
-            raise UsageError(
-                f"Policy line 'masking.entities.{entity}': no recognizer finds this entity and no field declares it.{nearest(entity, known)}",
-                hint=f"Entities: {', '.join(sorted(known))}.",
-            )
+    check_entities(policy, tools, {f.entity for f in dataset.schema if f.entity})
     check_operators(policy, tools)
+
+
+def check_entities(policy: MaskingPolicy, tools: Tools, declared: set[str] | frozenset[str] = frozenset()) -> None:
+    """Refuse a policy with a line for an entity that nothing finds and that is not `declared`."""
+    known = tools.entities | declared
+    for section in ("entities", "thresholds"):
+        for entity in getattr(policy, section):
+            if entity not in known:
+                raise UsageError(
+                    f"Policy line 'masking.{section}.{entity}': no recognizer finds this entity and no field declares it.{nearest(entity, known)}",
+                    hint=f"Entities: {', '.join(sorted(known))}.",
+                )
 
 
 def check_operators(policy: MaskingPolicy, tools: Tools | None = None) -> None:
     """Refuse unknown operators and settings, wherever the policy names them."""
-    tools = tools or Tools()
+    tools = tools or tools_for(policy)
     lines = {f"fields.{name}": operator for name, operator in policy.fields.items()}
     lines |= {f"entities.{name}": operator for name, operator in policy.entities.items()} | {"default": policy.default}
     for line, operator in lines.items():
@@ -190,7 +187,12 @@ def _make(operator: PolicyOperator, where: str, tools: Tools) -> Operator:
     return make_operator(operator.name, operator.settings, where=where, known=tools.operators)
 
 
-def plan_for(dataset: Dataset, policy: MaskingPolicy, *, tools: Tools | None = None, trained: Schema | None = None) -> MaskingPlan:
+# -- planning ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def plan_for(
+    dataset: Dataset, policy: MaskingPolicy, *, tools: Tools | None = None, trained: Schema | None = None, key: bytes | None = None
+) -> MaskingPlan:
     """Decide what is done to each column.
 
     A column's own line in the policy decides first, then the line of its entity (declared in the schema, or found), then the role
@@ -201,6 +203,8 @@ def plan_for(dataset: Dataset, policy: MaskingPolicy, *, tools: Tools | None = N
     ----------
     trained
         The inputs of a trained model: its columns are masked as they were for training, whatever these rows look like.
+    key
+        The masking key. With it, what an operator that cannot tell its own values masked before, in a step of this data set, is left alone.
 
     Raises
     ------
@@ -211,16 +215,20 @@ def plan_for(dataset: Dataset, policy: MaskingPolicy, *, tools: Tools | None = N
     Refused
         The policy asks for another operator than the one that the model's inputs had in training.
     """
-    tools = tools or Tools()
+    tools = tools or tools_for(policy)
     _check_names(dataset, tools)
     sample = _sample(dataset) if policy.detect else None
-    columns = [_plan_column(f, sample, policy, tools, trained) for f in dataset.schema]
-    keep = frozenset(entity for entity, operator in policy.entities.items() if operator.name == "keep")
-    return MaskingPlan(tuple(columns), policy.threshold, keep, policy_digest(policy))
+    columns = [_plan_column(f, sample, policy, tools, trained, dataset.name) for f in dataset.schema]
+    if key is not None:
+        spans = Spans.of(policy, tools, key)
+        remember = _Remembered(dataset, tools, spans, policy_digest(policy), key)
+        columns = [remember.leave(column) for column in columns]
+    return MaskingPlan(tuple(columns), policy.threshold, dict(policy.thresholds), dict(policy.entities), policy.default, policy_digest(policy))
 
 
-def _plan_column(found: Field, sample: pa.Table | None, policy: MaskingPolicy, tools: Tools, trained: Schema | None) -> ColumnPlan:
+def _plan_column(found: Field, sample: pa.Table | None, policy: MaskingPolicy, tools: Tools, trained: Schema | None, table: str) -> ColumnPlan:
     entity, evidence = found.entity, "declared" if found.entity else ""
+    table = (found.masked_in if found.masked else None) or table
     if trained is not None and found.name in trained:
         then = trained[found.name]
         line = policy.fields.get(found.name)
@@ -229,18 +237,20 @@ def _plan_column(found: Field, sample: pa.Table | None, policy: MaskingPolicy, t
                 _refuse_change(found.name, then.masked, line.name)
             return ColumnPlan(found.name, None, {}, entity, policy.detect and line is None, "as in training")
         entity = then.entity or entity
+        table = then.masked_in or table
     elif sample is not None and entity is None:
-        finding = scan_column(found.name, sample.column(found.name), policy.threshold, recognizers=_fast(tools, found))
+        used = [recognizer for recognizer in tools.recognizers if reads(recognizer, text=found.type is FieldType.TEXT)]
+        finding = scan_column(found.name, sample.column(found.name), policy.threshold, thresholds=policy.thresholds, recognizers=used)
         if finding is not None and finding.whole:
             entity, evidence = finding.entity, f"found: {finding.evidence}"
-    choice, reason = _choose(found, entity, evidence, policy)
+    choice, reason, by_entity = _choose(found, entity, evidence, policy, tools)
     if trained is not None and found.name in trained and (choice is None or choice.name != trained[found.name].masked):
         _refuse_change(found.name, trained[found.name].masked, choice.name if choice else "nothing")
     if choice is None:
         return ColumnPlan(found.name, None, {}, entity, policy.detect, "searched cell by cell" if policy.detect else "detection is off")
     operator = _make(choice, f"Policy, for column '{found.name}'", tools)
     scan = policy.detect and operator.scan_after
-    return ColumnPlan(found.name, operator.name, operator.to_json(), entity, scan, reason)
+    return ColumnPlan(found.name, operator.name, operator.to_json(), entity, scan, reason, by_entity, "" if by_entity else table)
 
 
 def _refuse_change(name: str, then: str | None, now: str) -> NoReturn:
@@ -252,23 +262,46 @@ def _refuse_change(name: str, then: str | None, now: str) -> NoReturn:
     )
 
 
-def _choose(found: Field, entity: str | None, evidence: str, policy: MaskingPolicy) -> tuple[PolicyOperator | None, str]:
+def _choose(found: Field, entity: str | None, evidence: str, policy: MaskingPolicy, tools: Tools) -> tuple[PolicyOperator | None, str, bool]:
+    """The operator, the reason, and whether it is the entity's."""
     if found.name in policy.fields:
-        return policy.fields[found.name], f"masking.fields.{found.name}"
+        return policy.fields[found.name], f"masking.fields.{found.name}", False
     if entity is not None and entity in policy.entities:
-        return policy.entities[entity], f"masking.entities.{entity}; {evidence}"
+        return policy.entities[entity], f"masking.entities.{entity}; {evidence}", True
     if found.role is Role.IDENTIFIER:
-        default = policy.default if policy.default.name in ("redact", "drop", "pseudonym") else PolicyOperator(name="redact")
-        return default, "role identifier"
+        default = policy.default
+        if default.name not in ("redact", "drop", "pseudonym") and not getattr(tools.operators.get(default.name), "reversible", False):
+            return PolicyOperator(name="redact"), "role identifier", False
+        return default, "role identifier", entity is not None
     if entity is not None:
-        return policy.default, f"masking.default; {evidence}"
-    return None, ""
+        return policy.default, f"masking.default; {evidence}", True
+    return None, "", False
 
 
-def _fast(tools: Tools, found: Field) -> Sequence[Recognizer]:
-    if found.type is FieldType.TEXT:
-        return tools.recognizers
-    return [recognizer for recognizer in tools.recognizers if isinstance(recognizer, PatternRecognizer)]
+class _Remembered:
+    """Columns that need nothing more, because steps of the data set say that they were masked; the steps are looked at only where it matters."""
+
+    def __init__(self, dataset: Dataset, tools: Tools, spans: Spans, policy: str, key: bytes) -> None:
+        self._tools = tools
+        self._tokens = spans.tokens
+        self._policy = policy
+        self._steps: Callable[[], Masked] = lambda: masked_before(dataset, tools.context(key))
+        self._masked: Masked | None = None
+
+    def leave(self, column: ColumnPlan) -> ColumnPlan:
+        """The plan of the column, or one that leaves it."""
+        # What knows its values by their subject's key cannot tell them any more when the subject is masked, too.
+        by_subject = column.settings.get("subject") is not None
+        once = column.operator is not None and (by_subject or not self._tools.operators[column.operator].idempotent)
+        if not once and not (column.scan and self._tokens):
+            return column
+        if self._masked is None:
+            self._masked = self._steps()
+        if once and self._masked.holds(column):
+            return ColumnPlan(column.name, None, {}, column.entity, False, f"masked before by '{column.operator}'")
+        if column.operator is None and self._masked.searched.get(column.name) == self._policy:
+            return ColumnPlan(column.name, None, {}, column.entity, False, "searched before")
+        return column
 
 
 def _check_names(dataset: Dataset, tools: Tools) -> None:
@@ -291,142 +324,3 @@ def _sample(dataset: Dataset) -> pa.Table:
     if table.num_rows <= SAMPLE_ROWS:
         return table
     return table.take(pa.array(np.linspace(0, table.num_rows - 1, SAMPLE_ROWS).astype(np.int64)))
-
-
-# -- applying -------------------------------------------------------------------------------------------------------------------------------
-
-
-def apply(plan: MaskingPlan, dataset: Dataset, key: bytes, *, tools: Tools | None = None) -> tuple[Dataset, Report]:
-    """Mask a data set; the one given is not changed.
-
-    Masking masked data again gives them back as they are. Streamed data stay streamed.
-
-    Returns
-    -------
-    Dataset
-        With a lineage step ``mask``. Its schema says by `Field.masked` and `Field.entity` what was done.
-    Report
-        Counts by column and entity.
-
-    Raises
-    ------
-    UsageError
-        An operator does not fit its column's type, or would drop the target.
-    InvalidInput
-        A column cannot be searched.
-    """
-    tools = tools or Tools()
-    context = MaskContext(key, table=dataset.name)
-    work = [_Column(column, dataset.schema[column.name], plan, context, tools) for column in plan.columns]
-    report = Report(plan.policy, counted=not dataset.streamed)
-    done = {c.plan.name: {"operator": c.plan.operator, "settings": dict(c.plan.settings)} for c in work if c.plan.operator}
-    parameters = {"policy": plan.policy, "key": key_digest(key), "columns": done}
-    if dataset.streamed:
-        kinds = next(iter(dataset.batches())).schema
-        shown = [c for c in work if c.run(pa.chunked_array([], type=kinds.field(c.plan.name).type)) is not None]
-
-        def masked_batches() -> Iterator[pa.RecordBatch]:
-            for batch in dataset.batches():
-                table = _masked(work, pa.Table.from_batches([batch]))
-                yield from table.combine_chunks().to_batches()
-
-        schema = Schema(tuple(c.field_after() for c in shown))
-        result = dataset.derive(masked_batches, schema, "mask", **parameters)
-    else:
-        table = _masked(work, dataset.table)
-        schema = Schema(tuple(c.field_after() for c in work if c.plan.name in table.column_names))
-        result = dataset.derive(table, schema, "mask", **parameters)
-    report.columns = {c.plan.name: entry for c in work if (entry := c.report())}
-    # Asking for the roots makes the result let go of the data that it was made from.
-    _ = result.roots
-    return result, report
-
-
-def _masked(work: Sequence[_Column], table: pa.Table) -> pa.Table:
-    """Made from columns and names alone, because a table's metadata may hold anything."""
-    columns = [(c.plan.name, column) for c in work if (column := c.run(table.column(c.plan.name))) is not None]
-    if not columns:
-        raise InvalidInput("Masking would leave no column at all.", hint="Drop fewer columns.")
-    return pa.Table.from_arrays([column for _, column in columns], names=[name for name, _ in columns])
-
-
-class _Column:
-    """One column at work."""
-
-    def __init__(self, plan: ColumnPlan, found: Field, policy: MaskingPlan, context: MaskContext, tools: Tools) -> None:
-        self.plan = plan
-        self._field = found
-        self._context = context
-        self._operator = None
-        if plan.operator is not None:
-            self._operator = make_operator(plan.operator, plan.settings, where=f"Masking plan, column '{plan.name}'", known=tools.operators)
-        self._masker = None
-        if plan.scan:
-            self._masker = CellMasker(
-                plan.name,
-                threshold=policy.threshold,
-                recognizers=tools.recognizers,
-                text=found.type is FieldType.TEXT,
-                hints=name_hints(plan.name),
-                keep=policy.keep,
-            )
-        self._values = 0
-
-    def run(self, column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-        if self._operator is not None:
-            if self.plan.operator != "keep":
-                self._values += len(column) - column.null_count
-            masked = self._operator.apply(column, self._field, self._context)
-            if masked is None:
-                return None
-            column = masked
-        return self._masker.mask(column) if self._masker is not None else column
-
-    def field_after(self) -> Field:
-        changed = replace(self._field, entity=self.plan.entity or self._field.entity)
-        if self._operator is not None:
-            return self._operator.field(changed)
-        if self._masker is None or not self._masker.cells:
-            return changed
-        categories = self._field.categories
-        if categories is not None:
-            masked = self._masker.mask(pa.chunked_array([pa.array(categories, pa.string())]))
-            categories = tuple(dict.fromkeys(masked.to_pylist()))
-        return replace(changed, masked=changed.masked or "spans", categories=categories)
-
-    def report(self) -> dict[str, Any]:
-        found: Counter[str] = self._masker.entities if self._masker is not None else Counter()
-        if self._operator is None and not found:
-            return {}
-        cells = self._values + (self._masker.cells if self._masker is not None else 0)
-        return {
-            "operator": self.plan.operator or "spans",
-            "entity": self.plan.entity,
-            "reason": self.plan.reason,
-            "cells": cells,
-            "findings": dict(found),
-        }
-
-
-def mask_table(dataset: Dataset, policy: MaskingPolicy, key: bytes, *, tools: Tools | None = None) -> tuple[Dataset, Report]:
-    """Mask a data set under a policy, outside a workspace.
-
-    Parameters
-    ----------
-    key
-        The pseudonym key, 16 to 64 bytes; the same key gives the same pseudonyms.
-
-    Returns
-    -------
-    Dataset, Report
-        As `apply`.
-
-    Raises
-    ------
-    UsageError, InvalidInput
-        As `check_policy`, `plan_for` and `apply`; and for a key of another length.
-    """
-    if not 16 <= len(key) <= 64:
-        raise UsageError(f"A pseudonym key has 16 to 64 bytes, this one has {len(key)}.")
-    check_policy(policy, dataset, tools)
-    return apply(plan_for(dataset, policy, tools=tools), dataset, key, tools=tools)

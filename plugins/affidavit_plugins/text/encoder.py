@@ -120,7 +120,7 @@ def _pretrained(source: str | Path, name: str) -> EncoderParts:
     """Weights, configuration and tokenizer from a folder or the hub; code that comes with them is never run."""
     local = isinstance(source, Path)
     try:
-        with _quiet():
+        with quiet():
             module, loading = AutoModel.from_pretrained(
                 source, use_safetensors=True, dtype=torch.float32, output_loading_info=True, local_files_only=local, trust_remote_code=False
             )
@@ -166,7 +166,7 @@ def _checked_config(given: Mapping[str, Any], *, vocabulary: int) -> dict[str, A
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Switch off the library's own progress bars for a moment: the caller reports progress."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as above

@@ -1,4 +1,4 @@
-"""Registers the text model types. Nothing heavy is imported here."""
+"""Registers the text model types and the recognizer of names. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def affidavit_register(registry: RegistryWriter) -> None:
-    """Add the text model types."""
+    """Add the text model types and the recognizer ``names``."""
     registry.add(
         "model",
         "text.classifier",
@@ -20,3 +20,4 @@ def affidavit_register(registry: RegistryWriter) -> None:
         capabilities={"private_training", "probabilities", "token_inputs"},
         extra="text",
     )
+    registry.add("recognizer", "names", "affidavit_plugins.text.names:Names", extra="text")

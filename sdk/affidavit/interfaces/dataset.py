@@ -131,7 +131,7 @@ class Dataset:
         schema = infer_schema(table, target=target, fields=fields)
         if isinstance(data, Dataset):
             for known in data.schema:
-                schema = schema.change(known.name, entity=schema[known.name].entity or known.entity, masked=known.masked)
+                schema = schema.change(known.name, entity=schema[known.name].entity or known.entity, masked=known.masked, masked_in=known.masked_in)
             return data.with_schema(schema)
         return cls(table, schema, name=name)
 

@@ -58,7 +58,7 @@ class Evidence:
         Hex RFC 6962 leaf hash of the ledger entry, which holds the kind and the SHA-256 of the signed envelope.
     kind
         ``load``, ``train``, ``evaluate``, ``explain``, ``package``, ``register``, ``approve``, ``promote``, ``deploy``, ``predict``,
-        ``reveal``, ``budget`` or ``plugin``.
+        ``reveal``, ``shred``, ``key``, ``budget`` or ``plugin``.
     statement
         The in-toto statement, decoded.
     """
@@ -84,15 +84,30 @@ class Keyring(Protocol):
     """The workspace's Ed25519 public key as a C2SP signed-note verifier key, ``name+hash+base64``: what ``verify --key`` takes."""
 
     def seal(self, plaintext: bytes, *, purpose: str, name: str) -> bytes:
-        """Encrypt; `purpose` and `name` are authenticated and must be the same when opening."""
+        """Encrypt; `purpose` and `name` are authenticated and must be the same when opening.
+
+        Store what it gives as it is, in a binary column or a file of the workspace: rotation finds it there by its first bytes.
+        """
         ...
 
     def open(self, sealed: bytes, *, purpose: str, name: str) -> bytes:
         """Decrypt what `seal` made. Raises IntegrityError, naming `name`, on any change."""
         ...
 
+    def data_key(self) -> bytes:
+        """A fresh data key, wrapped: to be kept apart from what `seal_under` seals with it, so that rotation leaves the data alone."""
+        ...
+
+    def seal_under(self, wrapped: bytes, plaintext: bytes, *, purpose: str, name: str) -> bytes:
+        """Encrypt as `seal` does, under a data key that `data_key` gave."""
+        ...
+
+    def open_under(self, wrapped: bytes, sealed: bytes | memoryview, *, purpose: str, name: str) -> bytes:
+        """Decrypt what `seal_under` made. Raises IntegrityError, naming `name`, on any change."""
+        ...
+
     def derive(self, purpose: str, length: int = 32) -> bytes:
-        """Give a key of `length` bytes for one purpose, the same each time."""
+        """Give a key of `length` bytes for one purpose, the same each time, whatever was rotated."""
         ...
 
     def sign(self, message: bytes) -> bytes:

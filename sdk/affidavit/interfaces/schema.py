@@ -42,6 +42,8 @@ class Field:
         The kind of personal data that the field holds (Presidio's entity names), if any.
     masked
         The operator that masked it (``"redact"``, ``"pseudonym"``, ``"generalise"``, ``"spans"`` for findings inside free text), if any.
+    masked_in
+        The table that its tokens are bound to, where a policy line of the column's own made them.
     shape
         The shape of one value, for tensors.
     bounds, categories
@@ -56,6 +58,7 @@ class Field:
     shape: tuple[int, ...] | None = None
     bounds: tuple[float, float] | None = None
     categories: tuple[str, ...] | None = None
+    masked_in: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The field as a JSON object without its empty members."""
@@ -68,13 +71,14 @@ class Field:
             "shape": None if self.shape is None else list(self.shape),
             "bounds": None if self.bounds is None else list(self.bounds),
             "categories": None if self.categories is None else list(self.categories),
+            "masked_in": self.masked_in,
         }
         return {key: value for key, value in values.items() if value is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Field:
         """Read what `to_json` wrote. Raises InvalidInput where it is not a field."""
-        known = {"name", "type", "role", "entity", "masked", "shape", "bounds", "categories"}
+        known = {"name", "type", "role", "entity", "masked", "shape", "bounds", "categories", "masked_in"}
         for key in value:
             if key not in known:
                 raise InvalidInput(f"Field '{value.get('name', '?')}' has an unknown key '{key}'.{nearest(key, known)}")
@@ -88,6 +92,7 @@ class Field:
                 shape=None if value.get("shape") is None else tuple(int(n) for n in value["shape"]),
                 bounds=None if value.get("bounds") is None else (float(value["bounds"][0]), float(value["bounds"][1])),
                 categories=None if value.get("categories") is None else tuple(str(c) for c in value["categories"]),
+                masked_in=value.get("masked_in"),
             )
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise InvalidInput(f"Field '{value.get('name', '?')}' cannot be read: {type(error).__name__} in its description.") from error

@@ -29,6 +29,10 @@ class Files(Protocol):
         """Give the content. Raises KeyError where there is none."""
         ...
 
+    def head(self, name: str, length: int) -> bytes:
+        """The first `length` bytes of the content, or all of a shorter one. Raises KeyError where there is none."""
+        ...
+
     def write(self, name: str, data: bytes) -> None:
         """Create or replace. Raises AffidavitError where it cannot be stored; the old content is then intact."""
         ...
@@ -67,10 +71,13 @@ class FolderFiles:
             make_folder(self._temporary)
 
     def read(self, name: str) -> bytes:
+        return self.head(name, -1)
+
+    def head(self, name: str, length: int) -> bytes:
         path = self.root / check_name(name)
         try:
-            with _refusing(f"'{name}'", self.root, "read"):
-                return path.read_bytes()
+            with _refusing(f"'{name}'", self.root, "read"), path.open("rb") as file:
+                return file.read(length)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(name) from None
 
@@ -128,7 +135,13 @@ class SqlFiles:
         self._engine = engine
 
     def read(self, name: str) -> bytes:
-        query = sa.select(self.table.c.data).where(self.table.c.name == check_name(name))
+        return self._content(name, self.table.c.data)
+
+    def head(self, name: str, length: int) -> bytes:
+        return self._content(name, sa.func.substr(self.table.c.data, 1, length))
+
+    def _content(self, name: str, what: sa.ColumnElement[bytes]) -> bytes:
+        query = sa.select(what).where(self.table.c.name == check_name(name))
         with self._transaction(name) as connection:
             data = connection.execute(query).scalar_one_or_none()
         if data is None:

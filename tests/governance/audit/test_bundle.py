@@ -396,7 +396,7 @@ def test_the_interrupted_outcome_of_a_recovered_call_verifies(opened: Opener, tm
     assert predicate_of(second, "a" * 32, "intent", None)["policy"] == second.policy.digest
 
 
-VERIFYING = ["merkle", "note", "dsse", "tiles", "container", "records", "story", "published", "losses", "recount", "certificate", "verify"]
+VERIFYING = ["merkle", "note", "dsse", "tiles", "container", "records", "signers", "story", "published", "losses", "recount", "certificate", "verify"]
 
 
 def test_the_verifying_half_imports_only_the_standard_library_and_cryptography() -> None:

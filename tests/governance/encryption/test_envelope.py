@@ -70,13 +70,40 @@ def hkdf_expand(prk: bytes, info: bytes, length: int) -> bytes:
 
 def test_an_independent_reader_of_the_documented_layout_opens_it() -> None:
     sealed = seal(KEY, KEY_ID, b"the weights", HERE)
-    assert sealed[:13] == b"AFDV\x01key-id-8"
+    assert sealed[:13] == b"AFDV\x02key-id-8"
     data_key = aes_key_unwrap(KEY, sealed[13:53])
-    parts = [sealed[:65], b"a" * 32, b"artifact", b"weights"]
+    nonce, commitment = sealed[53:65], sealed[65:97]
+    parts = [b"AFDV\x02" + nonce, b"a" * 32, b"artifact", b"weights"]
     bound = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-    assert hkdf_expand(data_key, b"affidavit envelope v1 commitment\0" + bound, 32) == sealed[65:97]
-    key = hkdf_expand(data_key, b"affidavit envelope v1 encryption\0" + bound, 32)
-    assert AESGCM(key).decrypt(sealed[53:65], sealed[97:], bound) == b"the weights"
+    derived = hkdf_expand(data_key, b"affidavit envelope v2\0" + bound, 64)
+    assert derived[32:] == commitment
+    assert AESGCM(derived[:32]).decrypt(nonce, sealed[97:], bound) == b"the weights"
+
+
+def test_an_envelope_of_version_2_stays_readable() -> None:
+    """Sealed when version 2 was made and kept here."""
+    sealed = bytes.fromhex(
+        "41464456026b65792d69642d386557b219f63a48ad0ebf786d895ffeb8b931f2b3ef72d3217d82510e4ba1b763acb0eb64139e6f67025d5d06"
+        "8446e54ad6c14a79169a52e28d25312cc8969cd10c4d3a7051fdbe62cfc4ac055e129c64eb1743ac758d0e45d897f2b7eb7e84ca7b7c9a5ce8b4d21e"
+    )
+    assert open_sealed(KEY, KEY_ID, sealed, HERE) == b"kept"
+
+
+def test_an_exchanged_head_opens_the_same_body_under_another_key() -> None:
+    sealed = seal(KEY, KEY_ID, b"the weights", HERE)
+    other, other_id = os.urandom(32), b"other-id"
+    head = envelope.wrap(other, other_id, envelope.unwrap(KEY, sealed, HERE))
+    moved = head + sealed[envelope.HEAD_BYTES :]
+    assert open_sealed(other, other_id, moved, HERE) == b"the weights"
+    with pytest.raises(IntegrityError, match="sealed with key"):
+        open_sealed(KEY, KEY_ID, moved, HERE)
+
+
+def test_the_head_of_another_envelope_does_not_open_this_one() -> None:
+    """The attack on exchangeable heads: bring in a data key that one knows, or that belongs to other content."""
+    one, two = seal(KEY, KEY_ID, b"the weights", HERE), seal(KEY, KEY_ID, b"the weights", HERE)
+    with pytest.raises(IntegrityError, match="'weights'.* has changed"):
+        open_sealed(KEY, KEY_ID, two[: envelope.HEAD_BYTES] + one[envelope.HEAD_BYTES :], HERE)
 
 
 def test_an_envelope_of_version_1_stays_readable() -> None:
@@ -158,18 +185,24 @@ def test_halves_of_two_envelopes_do_not_make_one() -> None:
 
 def test_a_newer_version_is_refused_as_such() -> None:
     sealed = bytearray(seal(KEY, KEY_ID, b"x", HERE))
-    sealed[4] = 2
-    with pytest.raises(IntegrityError, match="envelope version 2"):
+    sealed[4] = 3
+    with pytest.raises(IntegrityError, match="envelope version 3"):
+        open_sealed(KEY, KEY_ID, bytes(sealed), HERE)
+
+
+def test_an_envelope_cannot_pass_for_one_of_the_older_version() -> None:
+    sealed = bytearray(seal(KEY, KEY_ID, b"x", HERE))
+    sealed[4] = 1
+    with pytest.raises(IntegrityError, match="has changed"):
         open_sealed(KEY, KEY_ID, bytes(sealed), HERE)
 
 
 def test_the_commitment_rejects_a_ciphertext_that_a_second_key_would_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever knows two data keys can make AES-GCM accept one ciphertext under both. Without the comparison the forgery would open."""
     data_key, other = os.urandom(32), os.urandom(32)
-    prefix = b"AFDV\x01" + KEY_ID + aes_key_wrap(KEY, other) + bytes(12)
-    bound = envelope.encode(prefix, HERE)
-    forged = prefix + envelope._derive(data_key, b"commitment", bound)
-    forged += AESGCM(envelope._derive(other, b"encryption", bound)).encrypt(bytes(12), b"another model", bound)
+    bound = envelope.encode(b"AFDV\x02" + bytes(12), HERE)
+    forged = envelope.wrap(KEY, KEY_ID, other) + bytes(12) + envelope._derive(data_key, bound)[32:]
+    forged += AESGCM(envelope._derive(other, bound)[:32]).encrypt(bytes(12), b"another model", bound)
     with pytest.raises(IntegrityError, match="has changed"):
         open_sealed(KEY, KEY_ID, forged, HERE)
     monkeypatch.setattr(envelope.constant_time, "bytes_eq", lambda a, b: True)

@@ -20,27 +20,17 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from affidavit.errors import AffidavitError, IntegrityError, InvalidInput, UsageError
 from affidavit.store import Objects, Store
-from affidavit_governance.encryption import open_keyring, providers
-from affidavit_governance.encryption.keyring import FILE, LocalKeyring
+from affidavit_governance.encryption import open_keyring
+from affidavit_governance.encryption.keyfile import FILE
+from affidavit_governance.encryption.keyring import LocalKeyring
 
 NEW_KEY = base64.b64encode(bytes(range(32))).decode()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AFFIDAVIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.fixture
 def folder_store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "ws") as store:
         yield store
-
-
-@pytest.fixture
-def cheap_argon2id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "ARGON2ID", {"iterations": 1, "lanes": 1, "memory_kib": 64})
 
 
 # -- making and opening -------------------------------------------------------------------------------------------------------------------
@@ -247,8 +237,8 @@ def test_a_second_keyring_made_for_the_same_workspace_is_refused(folder_store: S
 def test_a_newer_keyring_format_is_refused(folder_store: Store) -> None:
     open_keyring(folder_store)
     value = json.loads(folder_store.files.read(FILE))
-    folder_store.files.write(FILE, json.dumps({**value, "format": 2}).encode())
-    with pytest.raises(InvalidInput, match="format 2; this Affidavit reads 1"):
+    folder_store.files.write(FILE, json.dumps({**value, "format": 3}).encode())
+    with pytest.raises(InvalidInput, match="format 3; this Affidavit reads up to 2"):
         open_keyring(folder_store)
 
 
@@ -293,7 +283,7 @@ def test_keys_differ_by_purpose_by_workspace_and_from_the_internal_ones() -> Non
     one, two = LocalKeyring(master, "a" * 32), LocalKeyring(master, "b" * 32)
     purposes = ["", "pseudonym", "pseudonym:email", "envelope encryption", "ed25519 seed", "key id"]
     keys = [keyring.derive(purpose) for keyring in (one, two) for purpose in purposes]
-    internal = [one._encryption, two._encryption, one._signing.private_bytes_raw(), two._signing.private_bytes_raw()]
+    internal = [one.secrets.active.key, two.secrets.active.key, one._signing.private_bytes_raw(), two._signing.private_bytes_raw()]
     assert len({*keys, *internal, master}) == len(keys) + len(internal) + 1
     assert len(one.derive("x", 64)) == 64
     assert one.key_id != two.key_id
@@ -305,7 +295,7 @@ def test_what_one_master_secret_derives_never_changes() -> None:
     assert keyring.key_id == "14a18f1179587add"
     assert keyring.public_key.hex() == "4b9f804474ff3b7ebc4143122e0eac431beae1f809e33f7a4851c64673f86c82"
     assert keyring.derive("pseudonym").hex() == "9edcb81cf597f653dd9599fbd8532bb6277f298dc40b92532e70add8c48a0ab1"
-    assert keyring._encryption.hex() == "bc74c46914e714ef8e292f73f4dd90fe766510dcb1ff7ae4f19eb33550a7be7c"
+    assert keyring.secrets.active.key.hex() == "bc74c46914e714ef8e292f73f4dd90fe766510dcb1ff7ae4f19eb33550a7be7c"
 
 
 def test_secrets_are_never_shown_pickled_or_copied() -> None:
@@ -313,7 +303,7 @@ def test_secrets_are_never_shown_pickled_or_copied() -> None:
     keyring = LocalKeyring(master, "a" * 32)
     for text in (repr(keyring), str(keyring), f"{keyring}"):
         assert keyring.key_id in text
-        for secret in (master, keyring._encryption):
+        for secret in (master, keyring.secrets.active.key):
             assert secret.hex() not in text
             assert repr(secret)[2:-1] not in text
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy, lambda value: pickle.dumps({"x": [value]}, protocol=0)):
@@ -325,24 +315,20 @@ def test_secrets_are_never_shown_pickled_or_copied() -> None:
 
 def test_nothing_secret_is_on_disk_in_the_clear(folder_store: Store, tmp_path: Path) -> None:
     keyring = open_keyring(folder_store)
-    Objects(folder_store.files, keyring).put(b"Ada Lovelace, 1815", purpose="artifact")
+    Objects(folder_store, keyring).put(b"Ada Lovelace, 1815", purpose="artifact")
     folder_store.close()
     needles = [b"Ada Lovelace"]
-    for secret in (keyring._master, keyring._encryption, keyring._signing.private_bytes_raw()):
+    for secret in (keyring.secrets.identity, keyring.secrets.active.key, keyring._signing.private_bytes_raw()):
         needles += [secret, secret.hex().encode(), base64.b64encode(secret).rstrip(b"=")]
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         content = path.read_bytes()
         assert not [needle for needle in needles if needle in content], path
 
 
-def test_the_keyring_is_registered_as_a_service() -> None:
-    from affidavit_governance.encryption.plugin import affidavit_register
+def test_the_keyring_its_keeper_and_the_providers_are_registered() -> None:
+    from affidavit.plugins import bundled_registry
 
-    added = []
-
-    class Writer:
-        def add(self, *names: str) -> None:
-            added.append(names)
-
-    affidavit_register(Writer())
-    assert added == [("service", "keyring", "affidavit_governance.encryption.keyring:open_keyring")]
+    registry = bundled_registry()
+    assert registry.get("service", "keyring") is open_keyring
+    assert registry.names("key_provider") == ("aws_kms", "environment", "file", "passphrase", "pkcs11", "vault")
+    assert {registry.entries["key_provider", name].extra for name in ("pkcs11", "aws_kms", "vault")} == {"pkcs11", "aws", "vault"}

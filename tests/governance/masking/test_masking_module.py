@@ -27,8 +27,10 @@ from affidavit.interfaces.training import Training
 from affidavit.plugins import PluginManager
 from affidavit.policy import MaskingPolicy, Policy
 from affidavit_governance.masking.module import Module
-from affidavit_governance.masking.plan import Tools
-from affidavit_governance.masking.prediction import PredictionMasker, _suspect_text
+from affidavit_governance.masking.prediction import PredictionMasker
+from affidavit_governance.masking.recognizers.catalogue import patterns
+from affidavit_governance.masking.suspects import CleanCells
+from affidavit_governance.masking.tools import Tools
 
 EMAIL, CARD = "ann.lee@example.com", 4111111111111111
 PLUGIN = metadata.EntryPoint("masking", "affidavit_governance.masking.plugin", "affidavit.plugins.v1")
@@ -286,6 +288,6 @@ def test_the_quick_look_at_a_batch_never_misses_what_a_full_search_finds(values:
 
 def test_ordinary_rows_do_not_look_suspicious_so_that_they_take_the_short_way() -> None:
     words = ["critical account/ other credits existing (not at this bank)", "... < 0 DM", "own", "male : single", "... >= 7 years", "x" * 64]
-    table = pa.table({f"c{i}": [words[i % len(words)]] for i in range(13)})
-    assert not _suspect_text(table)
-    assert _suspect_text(table.set_column(4, "c4", [[EMAIL]]))
+    cells = CleanCells(recognizers=patterns())
+    assert not cells.suspect(words)
+    assert cells.suspect([*words, EMAIL])

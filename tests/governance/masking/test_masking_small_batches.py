@@ -12,8 +12,8 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Signature, Task
 from affidavit.interfaces.schema import Field, FieldType, Schema
 from affidavit.policy import MaskingPolicy
-from affidavit_governance.masking.plan import Tools
 from affidavit_governance.masking.prediction import PredictionMasker
+from affidavit_governance.masking.tools import Tools
 
 INPUTS = Schema((Field("colour", FieldType.CATEGORICAL), Field("note", FieldType.CATEGORICAL), Field("amount", FieldType.NUMERIC)))
 PLANTED = ["jana@example.org", "DE89370400440532013000", "4111 1111 1111 1111", "192.168.77.13", "+49 30 23125777", "４１１１ 1111 1111 1111"]

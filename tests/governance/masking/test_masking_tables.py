@@ -22,9 +22,11 @@ from affidavit.interfaces.masking import Finding
 from affidavit.interfaces.schema import Field, FieldType, Role, Schema
 from affidavit.policy import MaskingPolicy
 from affidavit_governance.masking import mask_table, scan_table
+from affidavit_governance.masking.applying import apply
 from affidavit_governance.masking.columns import name_hints
-from affidavit_governance.masking.plan import MaskingPlan, Tools, apply, plan_for
-from affidavit_governance.masking.text import PATTERNS
+from affidavit_governance.masking.plan import MaskingPlan, plan_for
+from affidavit_governance.masking.recognizers.catalogue import patterns
+from affidavit_governance.masking.tools import Tools
 
 KEY = bytes(range(32))
 EMAIL, IBAN, CARD, PHONE = "ann.lee@example.com", "GB29NWBK60161331926819", "4111111111111111", "+4915112345678"
@@ -384,9 +386,28 @@ def test_a_plan_is_json_without_values_and_applies_again_the_same() -> None:
     assert EMAIL not in text
     again = MaskingPlan.from_json(json.loads(text))
     assert apply(again, source, KEY)[0].table.equals(apply(plan, source, KEY)[0].table)
-    for broken in ({}, {"version": 2}, {"version": 1, "columns": [{}], "threshold": 1, "keep": [], "policy": ""}, []):
+    assert again.to_json() == plan.to_json()
+    for broken in ({}, {"version": 3}, {"version": 2}, {"version": 1, "columns": [{}], "threshold": 1, "keep": [], "policy": ""}, []):
         with pytest.raises(InvalidInput):
             MaskingPlan.from_json(broken)
+
+
+def test_a_plan_of_the_first_version_is_read_and_does_what_it_did() -> None:
+    column = {"name": "t", "operator": None, "settings": {}, "entity": None, "scan": True, "reason": "searched cell by cell"}
+    other = {"name": "id", "operator": "pseudonym", "settings": {"namespace": "n"}, "entity": None, "scan": False, "reason": "masking.fields.id"}
+    old = {"version": 1, "policy": "0" * 64, "threshold": 0.6, "keep": ["IP_ADDRESS"], "columns": [other, column]}
+    source = dataset({"id": ["a", "b"], "t": [f"hi {EMAIL}", "at 192.0.2.235"]})
+    masked, _ = apply(MaskingPlan.from_json(old), source, KEY)
+    assert masked.to_list("t") == ["hi <EMAIL_ADDRESS>", "at 192.0.2.235"]
+    same, _ = mask_table(source, policy(fields={"id": {"pseudonym": {"namespace": "n"}}}, entities={"IP_ADDRESS": "keep"}), KEY)
+    assert masked.to_list("id") == same.to_list("id")
+
+
+def test_an_identifier_gets_the_default_line_where_that_is_a_token_and_is_redacted_otherwise() -> None:
+    source = dataset({"id": ["a1", "b2"]}, id="identifier")
+    assert mask_table(source, policy(default={"generalise": {"prefix": 1}}), KEY)[0].to_list("id") == ["[REDACTED]"] * 2
+    assert mask_table(source, policy(default="keep"), KEY)[0].to_list("id") == ["[REDACTED]"] * 2
+    assert len(set(mask_table(source, policy(default="token"), KEY)[0].to_list("id")) - {"a1", "b2", "[REDACTED]"}) == 2
 
 
 def test_streamed_data_stay_streamed_and_are_masked_batch_by_batch() -> None:
@@ -413,7 +434,7 @@ class Slow:
 def test_other_recognizers_read_text_columns_and_never_categories() -> None:
     table = pa.table({"note": ["ask Ann now", "no"], "kind": ["Ann", "b"]})
     schema = Schema((Field("note", FieldType.TEXT), Field("kind", FieldType.CATEGORICAL)))
-    masked, _ = mask_table(Dataset(table, schema), policy(), KEY, tools=Tools((*PATTERNS, Slow())))
+    masked, _ = mask_table(Dataset(table, schema), policy(), KEY, tools=Tools((*patterns(), Slow())))
     assert masked.table.to_pydict() == {"note": ["ask <PERSON> now", "no"], "kind": ["Ann", "b"]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,8 +12,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +19,9 @@ from hypothesis import strategies as st
 from affidavit.errors import UsageError
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking import mask_text, scan_text
+from affidavit_governance.masking.recognizers.catalogue import patterns
 from affidavit_governance.masking.recognizers.overlaps import cover, resolve
-from affidavit_governance.masking.text import PATTERNS, PREFILTER, plain, scan_values, unusual
+from affidavit_governance.masking.text import scan_values
 
 SHARED = Path(__file__).resolve().parents[3] / "../shared/data/pii_en_dev.json"
 
@@ -81,7 +81,7 @@ def test_full_width_characters_are_read_as_plain_ones(entity: str, value: str) -
         "kernel version 5.10.0.21 and 3.14159265358979",
         "order AB-1234567, ticket #20240315",
         "std::vector<std::decay_t<a::b>> x;",
-        "zip 94107-1234, block 000-00-0000",
+        "lot 94107-1234, block 000-00-0000",
         "card 4111111111111112",
         "GB29NWBK60161331926818",
         "not an address: user@localhost, @mention, a @ b.c",
@@ -172,14 +172,6 @@ def test_many_values_joined_give_what_each_gives_alone(values: list[str]) -> Non
     assert scan_values(values) == [scan_text(value) for value in values]
 
 
-@given(st.text(max_size=20), st.sampled_from(PLANTED), st.text(alphabet="0123456789 .-@:xAB１é", max_size=20))
-@settings(max_examples=300, deadline=None)
-def test_the_prefilter_lets_every_value_through_in_which_something_is_found(before: str, planted: tuple[str, str], after: str) -> None:
-    text = before + planted[1] + after
-    suspect = pc.match_substring_regex(pa.array([text]), f"{PREFILTER}|{unusual()}")[0].as_py()
-    assert suspect or not any(list(recognizer.find(plain(text))) for recognizer in PATTERNS)
-
-
 ADVERSARIAL = {
     "digits": "1",
     "groups": "1234 ",
@@ -195,17 +187,37 @@ ADVERSARIAL = {
     "plus": "+1 ",
     "dots": "1.2.3.4.",
     "full width": "１２ ",
+    "schemes": "http://",
+    "hosts": "www.a.",
+    "pairs": "aa:",
+    "capitals": "DEUTDEFF ",
+    "fives": "12345 ",
+    "dates": "1990-01-31 ",
+    "spaced digits": "1  ",
+    "letters and digits": "A1",
+    "zero x": "0x",
+    "base 58": "1A",
+    "token heads": "eyJ.",
+    "key words": "password: ",
+    "words of birth": "born 1 ",
+    "plate words": "reg AB12 ",
+    "pem": "-----BEGIN PRIVATE KEY-----",
+    "Chinese digits": "年1",
+    "Chinese words": "身份证",
+    "cells": "1\x1e",
+    "zeros": "\0",
 }
 
 
-# Linear work on 200,000 characters takes half a second of the processor, quadratic work a quarter of a minute at least. The system ends the child after five.
+# Linear work on 100,000 characters takes a quarter of a second of the processor, quadratic work many seconds. The system ends the child after three.
 SCAN_LONG = """
 import json, signal, sys
 from affidavit_governance.masking import scan_text
+scan_text("a")
 for name, unit in json.load(sys.stdin).items():
     print(name, flush=True)
-    signal.setitimer(signal.ITIMER_PROF, 5)
-    scan_text((unit * 200_000)[:200_000] + "a")
+    signal.setitimer(signal.ITIMER_PROF, 3)
+    scan_text((unit * 100_000)[:100_000] + "a")
 """
 
 
@@ -222,13 +234,15 @@ def test_scan_text_takes_strings_only() -> None:
         scan_text(b"ann@example.com")  # type: ignore[arg-type]  # the error under test
 
 
-def _rates(texts: list[dict[str, object]]) -> dict[str, tuple[float, float, int]]:
-    """Recall, precision and number of spans by entity at 50 % overlap."""
+Rates = dict[str, tuple[int, int, int]]
+
+
+def counts(texts: list[dict[str, object]]) -> Rates:
+    """Spans found, spans missed and findings too many by entity, at 50 % overlap and the default threshold."""
     hit, missed, wrong = Counter[str](), Counter[str](), Counter[str]()
     for item in texts:
         found = scan_text(str(item["text"]))
-        for recognizer in PATTERNS:
-            entity = recognizer.entity
+        for entity in {recognizer.entity for recognizer in patterns()}:
             gold = [(s["start"], s["end"]) for s in item["spans"] if s["entity"] == entity]  # type: ignore[attr-defined,index]  # parsed JSON
             mine = [(f.start, f.end) for f in found if f.entity == entity]
             for start, end in gold:
@@ -236,7 +250,15 @@ def _rates(texts: list[dict[str, object]]) -> dict[str, tuple[float, float, int]
                 (hit if ok else missed)[entity] += 1
             for start, end in mine:
                 wrong[entity] += not any(min(end, e) - max(start, s) >= 0.5 * (end - start) for s, e in gold)
-    return {e: (hit[e] / max(1, hit[e] + missed[e]), hit[e] / max(1, hit[e] + wrong[e]), hit[e] + missed[e]) for e in (r.entity for r in PATTERNS)}
+    return {entity: (hit[entity], missed[entity], wrong[entity]) for entity in {*hit, *missed, *wrong}}
+
+
+def wilson(hits: int, tries: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927), which fits small counts and shares of one."""
+    z, p = 1.96, hits / tries
+    middle = p + z * z / (2 * tries)
+    half = z * math.sqrt(p * (1 - p) / tries + z * z / (4 * tries * tries))
+    return (middle - half) / (1 + z * z / tries), (middle + half) / (1 + z * z / tries)
 
 
 FLOORS = {
@@ -246,22 +268,120 @@ FLOORS = {
     "IP_ADDRESS": (1.0, 1.0),
     "CREDIT_CARD": (0.98, 0.95),
     "PHONE_NUMBER": (0.85, 0.85),
+    "US_DRIVER_LICENSE": (1.0, 1.0),
 }
 
 
 def test_recall_and_precision_hold_on_750_english_texts() -> None:
     if not SHARED.exists():
         pytest.skip("the shared data set pii_en_dev.json is not beside this checkout")
-    rates = _rates(json.loads(SHARED.read_text()))
+    found = counts(json.loads(SHARED.read_text()))
     for entity, (recall, precision) in FLOORS.items():
-        assert rates[entity][0] >= recall, (entity, rates[entity])
-        assert rates[entity][1] >= precision, (entity, rates[entity])
+        hit, missed, wrong = found[entity]
+        print(entity, f"recall {hit}/{hit + missed}, {wilson(hit, hit + missed)}; precision {hit}/{hit + wrong}, {wilson(hit, hit + wrong)}")
+        assert hit / (hit + missed) >= recall, (entity, found[entity])
+        assert hit / (hit + wrong) >= precision, (entity, found[entity])
+
+
+def test_entities_that_the_750_texts_do_not_annotate_raise_few_false_alarms() -> None:
+    if not SHARED.exists():
+        pytest.skip("the shared data set pii_en_dev.json is not beside this checkout")
+    texts = json.loads(SHARED.read_text())
+    same = {"POSTAL_CODE": {"ZIP_CODE", "STREET_ADDRESS"}, "DATE_OF_BIRTH": {"DATE_TIME"}, "URL": {"DOMAIN_NAME"}, "PASSWORD": set[str]()}
+    stray = []
+    for item in texts:
+        for f in scan_text(item["text"]):
+            gold = {s["entity"] for s in item["spans"] if s["start"] < f.end and f.start < s["end"]}
+            if not gold & {f.entity, *same.get(f.entity, ())}:
+                stray.append(f.entity)
+    assert len(stray) <= 3, Counter(stray)
+
+
+def test_the_interval_is_the_published_one() -> None:
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263 and 0 of 20, to four digits.
+    assert [round(x, 4) for x in wilson(81, 263)] == [0.2553, 0.3662]
+    assert [round(x, 4) for x in wilson(0, 20)] == [0.0, 0.1611]
 
 
 def test_recall_and_precision_hold_on_a_few_texts_of_our_own() -> None:
-    texts = []
+    texts: list[dict[str, object]] = []
     for entity, value in PLANTED:
         text = f"Her phone, card or mail: {value}; of 2021-05-06."
         texts.append({"text": text, "spans": [{"entity": entity, "start": text.index(value), "end": text.index(value) + len(value)}]})
     texts += [{"text": "Nothing here but 48 months, 1,169.00 DM and room 12-34.", "spans": []}]
-    assert all(recall == precision == 1 for recall, precision, _ in _rates(texts).values())
+    assert all(missed == wrong == 0 for _, missed, wrong in counts(texts).values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see https://www.example.org/a/b?c=1 or mail.example.com",
+        "report.py, README.md and e.g.this one",
+        "TRANSFER the PROVIDED amount",
+        "10:20:30 - 11:22:33",
+    ],
+)
+def test_addresses_and_words_that_say_nothing_about_a_person_stay(text: str) -> None:
+    assert scan_text(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "entity", "value"),
+    [
+        ("My website is http://www.example.pl/me.", "URL", "http://www.example.pl/me"),
+        ("at https://ann:pw@10.example.org/x, now", "URL", "https://ann:pw@10.example.org/x"),
+        ("(https://example.org/?u=ann%40example.org)", "URL", "https://example.org/?u=ann%40example.org"),
+        ("SWIFT code DEUTDEFF500.", "SWIFT_CODE", "DEUTDEFF500"),
+        ("address 00:1B:44:11:3A:B7 up", "MAC_ADDRESS", "00:1B:44:11:3A:B7"),
+        ("port 001b.4411.3ab7 up", "MAC_ADDRESS", "001b.4411.3ab7"),
+    ],
+)
+def test_what_speaks_for_a_person_or_a_machine_is_found_whole(text: str, entity: str, value: str) -> None:
+    found = {f.entity: text[f.start : f.end] for f in scan_text(text, thresholds={"EMAIL_ADDRESS": 2.0, "PASSWORD": 2.0})}
+    assert found == {entity: value}
+
+
+@pytest.mark.parametrize("text", ["ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "aa:bb:cc:dd:ee:ff:00:11:22:33", "DEUTXXFF swift", "swift abcDEUTDEFF"])
+def test_addresses_of_nobody_and_codes_of_no_country_are_left_alone(text: str) -> None:
+    assert not [f for f in scan_text(text) if f.entity in ("MAC_ADDRESS", "SWIFT_CODE")]
+
+
+def test_thresholds_of_single_entities_stand_before_the_common_one() -> None:
+    text = "see www.example.org, ann@example.org"
+    assert [f.entity for f in scan_text(text)] == ["EMAIL_ADDRESS"]
+    assert [f.entity for f in scan_text(text, thresholds={"URL": 0.5})] == ["URL", "EMAIL_ADDRESS"]
+    assert scan_values([text], thresholds={"EMAIL_ADDRESS": 0.99}) == [[]]
+
+
+ODD = [
+    "",
+    "\ud800",
+    "\0",
+    "a\ud800b 4111111111111111 \udfff",
+    "\0ann@example.org\0",
+    "\x1e4111111111111111\x1e",
+    "\ufeff202-555-0123",
+    "ﬀ\u0130\u212a1\u20e3",
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_odd_characters_neither_fail_nor_hide_anything(text: str) -> None:
+    found = scan_text(text)
+    assert scan_values([text, "x", text]) == [found, [], found]
+    hidden = sum(value in text for value in ("4111111111111111", "ann@example.org", "202-555-0123"))
+    assert len(found) == hidden
+    assert all(0 <= f.start < f.end <= len(text) and f.evidence for f in found)
+
+
+def test_a_single_value_of_ten_million_characters_is_read_to_its_end() -> None:
+    text = "Some words, 12 of them. " * 416_000 + "ann@example.org"
+    found = scan_text(text)
+    assert [(f.entity, f.end) for f in found] == [("EMAIL_ADDRESS", len(text))]
+
+
+def test_every_finding_says_how_sure_it_is_and_why_but_never_what() -> None:
+    for text in (value for _, value in PLANTED):
+        for f in scan_text(text):
+            assert 0 < f.score <= 1
+            assert f.evidence and text not in f.evidence

@@ -7,11 +7,24 @@ from typing import Any
 
 from affidavit.errors import InvalidInput, UsageError, nearest
 from affidavit.interfaces.masking import Operator
+from affidavit_governance.masking.operators.date_shift import DateShift
+from affidavit_governance.masking.operators.format_preserving import FormatPreserving
 from affidavit_governance.masking.operators.generalise import Generalise
+from affidavit_governance.masking.operators.noise import Noise
+from affidavit_governance.masking.operators.partial import Partial
 from affidavit_governance.masking.operators.pseudonym import Pseudonym
-from affidavit_governance.masking.operators.simple import Drop, Keep, Redact
+from affidavit_governance.masking.operators.simple import Drop, Keep, Redact, Replace
+from affidavit_governance.masking.operators.synthetic import Synthetic
+from affidavit_governance.masking.operators.token import Token
+from affidavit_governance.masking.operators.vaulted import Vault
 
-BUNDLED: Mapping[str, type[Operator]] = {cls.name: cls for cls in (Redact, Pseudonym, Generalise, Keep, Drop)}
+BUNDLED: Mapping[str, type[Operator]] = {
+    cls.name: cls
+    for cls in (
+        *(Redact, Replace, Partial, Pseudonym, FormatPreserving, Token, Vault),
+        *(Generalise, DateShift, Noise, Synthetic, Keep, Drop),
+    )
+}
 """The operators that masking knows without a registry."""
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from affidavit.errors import UsageError
 from affidavit.interfaces.masking import MaskContext, Operator, Settings
 from affidavit.interfaces.schema import Field, FieldType
+from affidavit_governance.encryption import ragged
+from affidavit_governance.masking.operators.contents import contents_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 TOKEN_BYTES = 16
 """A pseudonym is 128 bits: among 10⁹ distinct values two share one with a chance below 10⁻²⁰."""
 TOKEN_LETTERS = 2 * (TOKEN_BYTES + 4)
-_TOKEN = re.compile(rb"[0-9a-f]+")
+_HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype=np.uint16)
+_NIBBLES = np.full(256, 255, dtype=np.uint8)
+_NIBBLES[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
 
 
 class PseudonymSettings(Settings):
@@ -40,35 +42,22 @@ class Pseudonym(Operator):
 
     name = "pseudonym"
     Settings = PseudonymSettings
+    spans = True
 
     def apply(self, column: pa.ChunkedArray, field: Field, context: MaskContext) -> pa.ChunkedArray:
-        if pa.types.is_nested(column.type) or isinstance(column.type, pa.ExtensionType):
-            raise UsageError(f"Column '{field.name}' holds nested values, which have no pseudonym.", hint="Use redact or drop.")
-        chunks = [self._chunk(chunk, context.key) for chunk in column.chunks]
-        return pa.chunked_array(chunks, type=pa.string())
+        contents = contents_of(column, field, "a pseudonym")
+        return contents.spread(self._pseudonyms(contents.values, context.key))
 
-    def _chunk(self, array: pa.Array, key: bytes) -> pa.Array:
-        plain = array.cast(pa.large_binary()) if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type) else array
-        encoded = plain if pa.types.is_dictionary(plain.type) else plain.dictionary_encode()
-        contents = [_canonical(value) for value in encoded.dictionary.to_pylist()]
-        tokens = self._tokens([content or b"" for content in contents], key)
-        for position in _marked(contents, key):
-            tokens[position] = contents[position]
-        values = pa.array([None if content is None else token for content, token in zip(contents, tokens, strict=True)], pa.binary())
-        return values.cast(pa.string()).take(encoded.indices)
-
-    def _tokens(self, contents: list[bytes], key: bytes) -> list[bytes | None]:
+    def _pseudonyms(self, values: pa.LargeBinaryArray, key: bytes) -> pa.Array:
         assert isinstance(self.settings, PseudonymSettings)
         namespace = self.settings.namespace.encode()
         base = hashlib.blake2b(len(namespace).to_bytes(4, "big") + namespace, digest_size=TOKEN_BYTES, key=key, person=b"affidavit-pn-1")
-        digests = bytearray()
-        for content in contents:
-            state = base.copy()
-            state.update(content)
-            digests += state.digest()
+        digests = _digests(base.copy, values.to_pylist())
         words = np.frombuffer(digests, dtype="<u4").reshape(-1, TOKEN_BYTES // 4)
-        text = np.hstack([words, _marks(words, key)[:, None]]).astype("<u4").tobytes().hex().encode()
-        return [text[at : at + TOKEN_LETTERS] for at in range(0, len(text), TOKEN_LETTERS)]
+        text = _hex(np.hstack([words, _marks(words, key)[:, None]]).astype("<u4").view(np.uint8))
+        marked = _marked(values, key)
+        text[marked] = ragged.content(values.take(pa.array(marked))).reshape(-1, TOKEN_LETTERS)
+        return ragged.build(text.reshape(-1), np.full(len(values), TOKEN_LETTERS), pa.large_string())
 
     def field(self, field: Field) -> Field:
         return replace(super().field(field), type=FieldType.CATEGORICAL, bounds=None, shape=None)
@@ -84,24 +73,28 @@ def _marks(words: NDArray[np.uint32], key: bytes) -> NDArray[np.uint32]:
     return marks
 
 
-def _marked(contents: list[bytes | None], key: bytes) -> list[int]:
+def _marked(values: pa.LargeBinaryArray, key: bytes) -> NDArray[np.int64]:
     """Positions of values that are pseudonyms under this key."""
-    shaped = [i for i, content in enumerate(contents) if content is not None and len(content) == TOKEN_LETTERS and _TOKEN.fullmatch(content)]
-    if not shaped:
-        return []
-    words = np.frombuffer(bytes.fromhex(b"".join(contents[i] or b"" for i in shaped).decode()), dtype="<u4").reshape(-1, TOKEN_BYTES // 4 + 1)
-    right = _marks(words[:, :-1], key) == words[:, -1]
-    return [i for i, ok in zip(shaped, right, strict=True) if ok]
+    shaped = np.flatnonzero(ragged.lengths(values) == TOKEN_LETTERS)
+    if not len(shaped):
+        return shaped
+    letters = ragged.content(values.take(pa.array(shaped))).reshape(-1, TOKEN_LETTERS)
+    nibbles = _NIBBLES[letters]
+    hexadecimal = (nibbles < 16).all(axis=1)
+    words = (nibbles[:, ::2] << 4 | nibbles[:, 1::2] & 15).view("<u4")
+    found: NDArray[np.int64] = shaped[hexadecimal & (_marks(words[:, :-1], key) == words[:, -1])]
+    return found
 
 
-def _canonical(value: Any) -> bytes | None:
-    """One byte string for values that compare equal; None for a missing one."""
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, (float, Decimal)) and value == value // 1:
-        value = int(value)
-    if isinstance(value, Decimal):
-        value = f"{value.normalize():f}"
-    return str(value).encode("utf-8", "surrogatepass")
+def _digests(fresh: Callable[[], hashlib.blake2b], contents: list[bytes]) -> bytearray:
+    digests = bytearray()  # a million small objects in a list would cost as much as the hashing
+    for content in contents:
+        state = fresh()
+        state.update(content)
+        digests += state.digest()
+    return digests
+
+
+def _hex(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two letters for each byte."""
+    return _HEX[data].view(np.uint8).reshape(len(data), 2 * data.shape[1])

@@ -8,15 +8,19 @@ from typing import ClassVar
 
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers import validators
-from affidavit_governance.masking.recognizers.base import CONTEXT_BONUS, PatternRecognizer, near, whole_groups
+from affidavit_governance.masking.recognizers.base import CELL, CONTEXT_BONUS, PatternRecognizer, near, whole_groups
+from affidavit_governance.masking.recognizers.countries import COUNTRIES
 
 
 class CreditCard(PatternRecognizer):
     """Payment cards: 12–19 digits, plain or in the groups that cards print, with issuer range and Luhn digit."""
 
     entity: ClassVar[str] = "CREDIT_CARD"
+    column_words: ClassVar[str | None] = r"\bcards?\b|\bcc\b|\bpan\b|卡号"
+    shape: ClassVar[str | None] = r"\b[0-9](?:[ .-]?[0-9]){11}"
     _run = re.compile(r"[0-9](?<![0-9A-Za-z_][0-9])(?<![0-9][.,][0-9])[0-9]{3,}+(?:[ .-]?+[0-9]{2,}+)*+")
     _words = re.compile(r"card|credit|debit|\bcc\b|visa|master|amex|maestro|diners|\bjcb\b|unionpay|payment|卡", re.IGNORECASE)
+    _separators = str.maketrans("", "", " .-")
     _printed = re.compile(r"4(?:,4){2,3}(?:,[1-4])?|4,6,[45]|6,1[03]|4,4,[45]|8,8|6,6,4")
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
@@ -32,20 +36,20 @@ class CreditCard(PatternRecognizer):
 
     def _size(self, text: str, groups: list[tuple[int, int]]) -> int:
         """How many of `groups` make a card; the most, where several would."""
+        lengths = [end - start for start, end in groups]
         for size in range(len(groups), 0, -1):
-            lengths = [end - start for start, end in groups[:size]]
-            if not 12 <= sum(lengths) <= 19:
+            if not 12 <= sum(lengths[:size]) <= 19:
                 continue
-            if size > 1 and not self._printed.fullmatch(",".join(map(str, lengths))):
+            if size > 1 and not self._printed.fullmatch(",".join(map(str, lengths[:size]))):
                 continue
             digits = "".join(text[start:end] for start, end in groups[:size])
-            if validators.card_issuer(digits) and validators.luhn(digits):
+            if validators.luhn(digits) and validators.card_issuer(digits):
                 return size
         return 0
 
     def _finding(self, text: str, start: int, end: int, *, hinted: bool) -> Finding:
         # A short number passes Luhn and a range by chance more often (one 13-digit article number in thirty), so it needs words for it.
-        size = sum(c.isdigit() for c in text[start:end])
+        size = len(text[start:end].translate(self._separators))
         score = 0.9 if size >= 16 else 0.7 if size >= 14 else 0.5
         supported = hinted or near(self._words, text, start, end)
         return Finding(
@@ -57,6 +61,8 @@ class Iban(PatternRecognizer):
     """International bank account numbers, plain or in groups, any case."""
 
     entity: ClassVar[str] = "IBAN_CODE"
+    column_words: ClassVar[str | None] = r"\biban\b|\bbank account\b|账号"
+    shape: ClassVar[str | None] = r"[A-Za-z]{2}[0-9]{2}[ .-]?[0-9A-Za-z]"
     _head = re.compile(r"[0-9](?<=[A-Za-z]{2}[0-9])(?<![0-9A-Za-z_][A-Za-z]{2}[0-9])[0-9](?=[ .-]?[0-9A-Za-z])")
     _body: ClassVar[dict[int, re.Pattern[str]]] = {
         size: re.compile(rf"[A-Za-z]{{2}}[0-9]{{2}}(?:[ .-]?+[0-9A-Za-z]){{{size - 4}}}(?![0-9A-Za-z_])")
@@ -71,3 +77,26 @@ class Iban(PatternRecognizer):
             body = self._body[size].match(text, start) if size else None
             if body and validators.iban(body.group().translate(self._separators)):
                 yield Finding(self.entity, start, body.end(), 1.0, "country length and mod 97")
+
+
+class SwiftCode(PatternRecognizer):
+    """Business identifier codes (ISO 9362): bank, country, place, branch. They have no check digit, so words have to speak for one."""
+
+    entity: ClassVar[str] = "SWIFT_CODE"
+    column_words: ClassVar[str | None] = r"\bswift\b|\bbic\b"
+    literals: ClassVar[tuple[str, ...]] = ("swift", "Swift", "SWIFT", "bic", "Bic", "BIC", "银行国际代码")
+    reach: ClassVar[int | None] = 96
+    _code = re.compile(r"[A-Z](?<![0-9A-Za-z_][A-Z])[A-Z]{3}([A-Z]{2})[0-9A-Z]{2}(?:[0-9A-Z]{3})?(?![0-9A-Za-z_])")
+    _words = re.compile(r"swift|Swift|SWIFT|\b(?:bic|Bic|BIC)\b|银行国际代码", re.ASCII)
+
+    def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
+        for match in self._code.finditer(text):
+            # Kosovo has no ISO code; banks use XK.
+            country = match.group(1) in COUNTRIES or match.group(1) == "XK"
+            if country and (hinted or self._named(text, match.start(), match.end())):
+                yield Finding(self.entity, match.start(), match.end(), 0.7, "country code, words nearby")
+
+    def _named(self, text: str, start: int, end: int) -> bool:
+        cell = text.rfind(CELL, 0, start) + 1
+        after = text[end : end + 14].partition(CELL)[0]
+        return self._words.search(text, max(cell, start - 40), start) is not None or self._words.search(after) is not None

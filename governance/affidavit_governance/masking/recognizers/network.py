@@ -8,13 +8,17 @@ from typing import ClassVar
 
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers import validators
-from affidavit_governance.masking.recognizers.base import WORD, PatternRecognizer
+from affidavit_governance.masking.recognizers.base import CONTEXT_BONUS, WORD, PatternRecognizer, near
 
 
 class IpAddress(PatternRecognizer):
     """IP addresses, version 4 and 6."""
 
     entity: ClassVar[str] = "IP_ADDRESS"
+    column_words: ClassVar[str | None] = r"\bip\b|\bip ?addr"
+    shape: ClassVar[str | None] = r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
+    anchors: ClassVar[tuple[str, ...]] = (r":[0-9A-Fa-f]{0,4}:",)
+    reach: ClassVar[int | None] = 64
     _v4 = re.compile(r"[0-9](?<![0-9A-Za-z_.][0-9])[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z_]|\.[0-9])")
     _version = re.compile(r"(?:\bv|version|release|build|kernel|firmware)[ .:=]{0,3}$", re.IGNORECASE)
     _colon = re.compile(r":[0-9A-Fa-f]{0,4}:")
@@ -50,3 +54,32 @@ class IpAddress(PatternRecognizer):
         if len(groups) < 3 and not any(c.isdigit() for c in value):
             return None
         return Finding(self.entity, start, end, 0.9 if len(groups) > 2 else 0.65, "RFC 4291")
+
+
+class MacAddress(PatternRecognizer):
+    """Hardware addresses (EUI-48, IEEE 802): six pairs with colons or hyphens, or three groups of four with dots."""
+
+    entity: ClassVar[str] = "MAC_ADDRESS"
+    column_words: ClassVar[str | None] = r"\bmac\b( addr|$)|\b(hardware|ethernet|wifi|bluetooth) addr"
+    anchors: ClassVar[tuple[str, ...]] = (r":[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}:", r"-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-", r"\.[0-9A-Fa-f]{4}\.")
+    reach: ClassVar[int | None] = 80
+    _pairs = re.compile(
+        r"([:-])(?<=[0-9A-Fa-f]{2}[:-])(?<![0-9A-Za-z_][0-9A-Fa-f]{2}[:-])(?<![0-9A-Za-z][:-][0-9A-Fa-f]{2}[:-])"
+        r"(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![0-9A-Za-z_]|[:-][0-9A-Za-z])"
+    )
+    _fours = re.compile(r"\.(?<=[0-9A-Fa-f]{4}\.)(?<![0-9A-Za-z_.][0-9A-Fa-f]{4}\.)[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![0-9A-Za-z_]|\.[0-9A-Za-z])")
+    _words = re.compile(r"\bmac\b|hardware|ethernet|bluetooth|wi-?fi|\bbssid|device|interface", re.IGNORECASE)
+    _separators = str.maketrans("", "", ":-.")
+
+    def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
+        for pattern, before in ((self._pairs, 2), (self._fours, 4)):
+            for match in pattern.finditer(text):
+                start, end = match.start() - before, match.end()
+                digits = text[start:end].translate(self._separators)
+                if len(set(digits)) == 1:
+                    continue  # nobody's: the null and the broadcast address
+                supported = hinted or near(self._words, text, start, end)
+                # Pairs of digits alone may be dates, times or codes; colons and a hexadecimal letter are hardly used for anything else.
+                score = (0.85 if match.group()[0] == ":" else 0.75) if not digits.isdigit() else 0.6 if match.group()[0] == ":" else 0.4
+                evidence = "hexadecimal groups" + (", words nearby" if supported else "")
+                yield Finding(self.entity, start, end, min(1.0, score + CONTEXT_BONUS * supported), evidence)

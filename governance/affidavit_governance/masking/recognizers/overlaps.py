@@ -10,6 +10,20 @@ from affidavit.interfaces.masking import Finding
 
 def resolve(findings: Iterable[Finding]) -> list[Finding]:
     """Keep of overlapping findings the surest, of equally sure ones the longest; in order of position. O(n log n)."""
+    kept: list[Finding] = []
+    group: list[Finding] = []
+    reach = 0
+    for finding in sorted(findings, key=lambda f: f.start):
+        if finding.start >= reach and group:
+            kept += group if len(group) == 1 else _surest(group)
+            group = []
+        group.append(finding)
+        reach = max(reach, finding.end)
+    return kept + _surest(group)
+
+
+def _surest(findings: list[Finding]) -> list[Finding]:
+    """`resolve` for findings that hang together."""
     starts: list[int] = []
     kept: list[Finding] = []
     for finding in sorted(findings, key=lambda f: (-f.score, f.start - f.end, f.start, f.entity)):

@@ -29,6 +29,8 @@ class Phone(PatternRecognizer):
     """
 
     entity: ClassVar[str] = "PHONE_NUMBER"
+    column_words: ClassVar[str | None] = r"\b(tele)?phones?\b|\bmobile\b|\bcell\b|\btel\b|\bfax\b|\bmsisdn\b|电话|手机"
+    shape: ClassVar[str | None] = r"[0-9](?:[ ./()-]{0,3}[0-9]){6}"
     _plus = re.compile(r"\+(?<![0-9A-Za-z]\+)[ ]?\(?[0-9](?:[ ./()-]{0,3}+[0-9]){6,}+")
     _run = re.compile(
         r"[0-9](?<![0-9A-Za-z_+][0-9])(?<![0-9][.,:/-][0-9])(?<![A-Za-z][/-][0-9])(?:[ ./()-]{0,3}+[0-9]){6,}+"
@@ -36,8 +38,8 @@ class Phone(PatternRecognizer):
     )
     _group = re.compile(r"[0-9]+")
     _words = re.compile(
-        r"phone|\btel\b|telef|\bcall|mobile|\bcell|\bfax|\bdesk\b|office\W{0,3}$|^\W{0,3}office|contact|\bdial|\bsms\b|whatsapp|text me"
-        r"|messag|answer|reach|\bring\b|hotline|电话|手机|联系|致电|热线|座机|传真|号码",
+        r"phone|\btel\b|telef|\bcall|mobile|\bcell|\bfax|\bdesk\b|contact|\bdial|\bsms\b|whatsapp|text me"
+        r"|office(?:\W{0,3}$|(?<=^office)|(?<=^\Woffice)|(?<=^\W\Woffice)|(?<=^\W\W\Woffice))|messag|answer|reach|\bring\b|hotline|电话|手机|联系|致电|热线|座机|传真|号码",
         re.IGNORECASE,
     )
     _continued = re.compile(r"[:,][0-9]")

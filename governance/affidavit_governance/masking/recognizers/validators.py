@@ -60,19 +60,23 @@ def _codes(text: str) -> frozenset[str]:
 CALLING_CODES = frozenset({"1", "7"}) | _codes(_TWO_DIGIT_CODES) | _codes(_THREE_DIGIT_CODES)
 """Country calling codes that are assigned: ITU-T E.164, list of 2023."""
 
-_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
 
 
 def luhn(digits: str) -> bool:
     """Whether ASCII `digits` end in a right Luhn check digit (ISO/IEC 7812-1, annex B)."""
-    total = sum(int(d) for d in digits[::-2]) + sum(_DOUBLED[int(d)] for d in digits[-2::-2])
-    return total % 10 == 0
+    codes = digits.encode()
+    plain = codes[::-2]
+    return (sum(plain) - ord("0") * len(plain) + sum(codes[-2::-2].translate(_DOUBLED))) % 10 == 0
+
+
+_BY_DIGIT = {digit: [issuer for issuer in _ISSUERS if issuer[1][0][0] <= digit <= issuer[1][1][0]] for digit in "0123456789"}
 
 
 def card_issuer(digits: str) -> str | None:
     """The card network whose range and length ASCII `digits` fit, or None. Luhn is not checked."""
     size = len(digits)
-    for issuer, (first, last), lengths in _ISSUERS:
+    for issuer, (first, last), lengths in _BY_DIGIT.get(digits[:1], ()):
         if size in lengths and first <= digits[: len(first)] <= last:
             return issuer
     return None

@@ -1,0 +1,1 @@
+"""Who may see originals again, and what makes that impossible: the vault, subject keys, revealing and shredding."""

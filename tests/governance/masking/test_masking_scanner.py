@@ -1,0 +1,147 @@
+"""The engine reads only pieces of a text, and finds what every recognizer finds in the whole of it; prefilters let each finding through."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from affidavit.interfaces.masking import Finding
+from affidavit_governance.masking.prefilter import prefilter
+from affidavit_governance.masking.recognizers.base import CELL, DEFAULT_THRESHOLD, PatternRecognizer
+from affidavit_governance.masking.recognizers.catalogue import BUNDLED, patterns
+from affidavit_governance.masking.recognizers.plain import plain, unusual
+from affidavit_governance.masking.recognizers.scanner import Scanner
+from affidavit_governance.masking.text import scan_text
+
+EXAMPLES: dict[str, list[str]] = json.loads((Path(__file__).parent / "recognizer_examples.json").read_text(encoding="utf-8"))
+VALUES = sorted({text for texts in EXAMPLES.values() for text in texts})
+SCANNER = Scanner(patterns())
+EVERY = frozenset(recognizer.entity for recognizer in patterns())
+
+Key = tuple[int, int, str, float, str]
+
+
+def keyed(findings: Iterable[Finding]) -> list[Key]:
+    return sorted((f.start, f.end, f.entity, f.score, f.evidence) for f in findings)
+
+
+def brute_force(text: str, hints: frozenset[str] = frozenset()) -> list[Key]:
+    return keyed(f for r in patterns() for f in r.find(text, hinted=r.entity in hints))
+
+
+@pytest.mark.parametrize("name", [name for name, _ in BUNDLED])
+def test_each_bundled_recognizer_has_examples_in_which_it_finds_something(name: str) -> None:
+    recognizer = dict(zip([name for name, _ in BUNDLED], patterns(), strict=True))[name]
+    assert EXAMPLES.get(name), f"recognizer_examples.json has no text for {name}"
+    threshold = 0.1 if recognizer.needs == "" else DEFAULT_THRESHOLD
+    for text in EXAMPLES[name]:
+        assert any(f.entity == recognizer.entity and f.score >= threshold for f in SCANNER.find(plain(text))), text
+
+
+def test_the_catalogue_names_each_recognizer_once_and_by_its_entity() -> None:
+    names = [name for name, _ in BUNDLED]
+    assert len(set(names)) == len(names)
+    for name, recognizer in zip(names, patterns(), strict=True):
+        assert name == recognizer.entity or (name.endswith(recognizer.entity) and recognizer.entity in names)
+
+
+@pytest.mark.parametrize("recognizer", patterns(), ids=lambda r: r.entity)
+def test_each_bundled_recognizer_says_where_its_findings_can_be(recognizer: PatternRecognizer) -> None:
+    assert recognizer.shape or recognizer.anchors or recognizer.literals, "its `find` would read every text, and the prefilter would pass every cell"
+    for pattern in (recognizer.shape, *recognizer.anchors, recognizer.needs):
+        assert pattern is None or ("(?=" not in pattern and "(?<" not in pattern and "(?!" not in pattern)
+    if recognizer.shape:
+        named = "".join(re.findall(r"\[[^]]*\]", recognizer.shape))
+        assert not re.search(r"[^\x00-\x7f]-[^]]|[^[]-[^\x00-\x7f]", named), "a shape names single characters of other scripts, no ranges"
+        bare = re.sub(r"\[[^]]*\]|\{[0-9,]*\}|\\.", "", recognizer.shape)
+        assert not re.search(r"[0-9A-Za-z]", bare), "a shape is searched in a text whose digits are all 0 and letters all a"
+
+
+# Pieces of values put next to each other at random: numbers run into one another, into words and into signs.
+filler = st.one_of(
+    st.text(max_size=8),
+    st.text(alphabet="0123456789 .-/()+@:abzGB年\u3000１２", max_size=20),
+    st.sampled_from(
+        ["card ", "phone: ", "born ", "身份证", "the 3rd of 12 ", "\n", CELL, "x" * 70, " words between " * 8, "ssn ", "swift ", "postal code "]
+    ),
+)
+value = st.sampled_from(VALUES).flatmap(lambda text: st.just(text) | st.integers(0, len(text)).map(lambda cut: text[:cut]) | st.just(text.upper()))
+
+
+@given(st.lists(st.one_of(value, filler), max_size=8), st.sets(st.sampled_from(sorted(EVERY))).map(frozenset))
+@settings(max_examples=400, deadline=None)
+def test_the_engine_finds_what_every_recognizer_finds_in_the_whole_text(parts: list[str], hints: frozenset[str]) -> None:
+    text = plain("".join(parts))
+    assert keyed(SCANNER.find(text, hints)) == brute_force(text, hints)
+
+
+@pytest.mark.parametrize("entity", list(EXAMPLES))
+def test_the_engine_finds_examples_wherever_they_stand_in_long_texts(entity: str) -> None:
+    words = "and then some words "
+    for text in EXAMPLES[entity]:
+        for before, after in (
+            ("", ""),
+            (words * 9, words * 9),
+            (f"in 1999 {words}", f"{words}12 times"),
+            ("x" * 63, "y" * 5),
+            ("7 " * 20, " 8" * 20),
+        ):
+            whole = plain(f"{before}{text}{after}")
+            assert keyed(SCANNER.find(whole)) == brute_force(whole), (before, after)
+
+
+def passes(text: str, pattern: str | None) -> bool:
+    """Whether Arrow's engine lets a cell through."""
+    return pattern is None or pc.match_substring_regex(pa.array([text]), f"{pattern}|{unusual()}")[0].as_py()
+
+
+@given(st.lists(st.one_of(value, filler), max_size=4), st.sets(st.sampled_from(sorted(EVERY)), max_size=3).map(frozenset))
+@settings(max_examples=300, deadline=None)
+def test_the_prefilter_lets_every_cell_through_in_which_something_is_found(parts: list[str], hints: frozenset[str]) -> None:
+    text = "".join(parts).encode(errors="ignore").decode()
+    if any(score >= DEFAULT_THRESHOLD for _, _, _, score, _ in brute_force(plain(text), hints)):
+        assert passes(text, prefilter(patterns(), hints=hints))
+
+
+@given(st.lists(st.one_of(value, filler), max_size=4), st.sampled_from([0.05, 0.3]))
+@settings(max_examples=200, deadline=None)
+def test_a_lower_threshold_widens_the_prefilter(parts: list[str], threshold: float) -> None:
+    text = "".join(parts).encode(errors="ignore").decode()
+    found = {entity for _, _, entity, score, _ in brute_force(plain(text)) if score >= threshold}
+    if found:
+        assert passes(text, prefilter(patterns(), threshold=threshold))
+        assert passes(text, prefilter(patterns(), thresholds=dict.fromkeys(found, threshold)))
+
+
+class Naive(PatternRecognizer):
+    """Says nothing about where its findings can be."""
+
+    entity: ClassVar[str] = "WORD"
+
+    def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
+        for match in re.finditer("secret", text):
+            yield Finding(self.entity, match.start(), match.end(), 0.9, "hinted" if hinted else "")
+
+
+def test_a_recognizer_that_declares_nothing_reads_everything() -> None:
+    used: Sequence[PatternRecognizer] = (*patterns(), Naive())
+    assert [f.entity for f in scan_text("a secret word", recognizers=used)] == ["WORD"]
+    assert [f.evidence for f in Scanner(used).find("a secret word", {"WORD"})] == ["hinted"]
+    assert prefilter(used) is None
+
+
+def test_the_engine_keeps_few_of_the_many_looks_that_clusters_can_have() -> None:
+    scanner = Scanner(patterns())
+    for size in range(200):
+        list(scanner.find(" ".join(f"{'1' * (i % 50)}-{'x' * (size % 3)}{i}" for i in range(300))))
+    assert len(scanner._seen) <= 1 << 14
+    assert all(len(looks) <= 64 for looks in scanner._seen)
