@@ -33,13 +33,14 @@ def mask(
     query: Query = None,
     table: Annotated[str | None, typer.Option("--table", help="The table to write, where the target is a database.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Let it take the place of a table that is there.")] = False,
+    anonymise: Annotated[bool, typer.Option("--anonymise", help="Make quasi-identifiers coarser until the policy's release rule holds.")] = False,
     as_json: Json = False,
 ) -> None:
     """Find and mask personal data on the way from one place to another."""
     from affidavit.plugins import bundled_registry
 
     section = Policy.read(policy).masking if policy else None
-    options: dict[str, Any] = {"query": query, "table": table, "replace": replace}
+    options: dict[str, Any] = {"query": query, "table": table, "replace": replace, "anonymise": anonymise}
     if workspace is None:
         sys.stderr.write("Pseudonyms use a key of this run only; name a --workspace to get the same ones again.\n")
         service = bundled_registry().get("service", "mask_file")

@@ -126,9 +126,12 @@ def _read_key(story: Story, predicate: Mapping[str, Any], what: str) -> None:
     if story.keys and predicate.get("identity") != story.keys[0].get("identity"):
         raise IntegrityError(f"{what} is about another identity than the key evidence before it.")
     active = 1 + sum(said["action"] == "rotate" for said in story.keys)
-    if action == "rotate" and version != active + 1:
-        raise IntegrityError(f"{what} rotates to key version {version}, and version {active} was active.")
-    if action in ("rewrap", "provider") and version != active:
+    if action == "rotate":
+        if version != active + 1:
+            raise IntegrityError(f"{what} rotates to key version {version}, and version {active} was active.")
+        active = version
+    # Another process may have rotated while things were being re-wrapped.
+    if version > active or (action == "provider" and version != active):
         raise IntegrityError(f"{what} names key version {version} as active, and version {active} was.")
     gone = [said["version"] for said in story.keys if said["action"] == "destroy"]
     if action == "destroy" and (version >= active or version in gone):

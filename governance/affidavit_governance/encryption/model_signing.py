@@ -47,7 +47,7 @@ def key_from_bits(bits: bytes) -> ec.EllipticCurvePrivateKey:
     """The P-256 key of 40 uniformly random bytes, by FIPS 186-5, appendix A.2.1."""
     if len(bits) != 40:
         raise UsageError("A P-256 key is made of 40 bytes.")
-    return ec.derive_private_key(int.from_bytes(bits, "big") % _P256_ORDER, ec.SECP256R1())
+    return ec.derive_private_key(int.from_bytes(bits, "big") % (_P256_ORDER - 1) + 1, ec.SECP256R1())
 
 
 def public_key_pem(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> bytes:

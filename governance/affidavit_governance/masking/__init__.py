@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from affidavit.interfaces.masking import Finding, Operator, Recognizer
+    from affidavit_governance.masking.anonymity.measures import k_anonymity, l_diversity, t_closeness
+    from affidavit_governance.masking.anonymity.mondrian import anonymise
+    from affidavit_governance.masking.anonymity.release import check_release
+    from affidavit_governance.masking.anonymity.risk import reidentification_risk
     from affidavit_governance.masking.applying import apply, mask_table
     from affidavit_governance.masking.columns import ColumnFinding, scan_table
     from affidavit_governance.masking.ff1 import FF1
@@ -24,13 +28,19 @@ _FROM = {
     "Operator": "affidavit.interfaces.masking",
     "PromptMasker": "affidavit_governance.masking.surfaces.prompts",
     "Recognizer": "affidavit.interfaces.masking",
+    "anonymise": "affidavit_governance.masking.anonymity.mondrian",
     "apply": "affidavit_governance.masking.applying",
+    "check_release": "affidavit_governance.masking.anonymity.release",
+    "k_anonymity": "affidavit_governance.masking.anonymity.measures",
+    "l_diversity": "affidavit_governance.masking.anonymity.measures",
     "mask_table": "affidavit_governance.masking.applying",
     "mask_text": "affidavit_governance.masking.spans",
     "plan_for": "affidavit_governance.masking.plan",
     "preview": "affidavit_governance.masking.surfaces.preview",
+    "reidentification_risk": "affidavit_governance.masking.anonymity.risk",
     "scan_table": "affidavit_governance.masking.columns",
     "scan_text": "affidavit_governance.masking.text",
+    "t_closeness": "affidavit_governance.masking.anonymity.measures",
 }
 
 __all__ = [
@@ -41,13 +51,19 @@ __all__ = [
     "Operator",
     "PromptMasker",
     "Recognizer",
+    "anonymise",
     "apply",
+    "check_release",
+    "k_anonymity",
+    "l_diversity",
     "mask_table",
     "mask_text",
     "plan_for",
     "preview",
+    "reidentification_risk",
     "scan_table",
     "scan_text",
+    "t_closeness",
 ]
 
 

@@ -18,7 +18,7 @@ from affidavit_governance.masking.applying import apply
 from affidavit_governance.masking.plan import check_operators, check_policy, plan_for
 from affidavit_governance.masking.prediction import PredictionMasker
 from affidavit_governance.masking.text import scan_text
-from affidavit_governance.masking.tools import Tools, workspace_tools
+from affidavit_governance.masking.tools import Tools, reads, workspace_tools
 
 Wrapped = Generator[None, Any, Any]
 
@@ -107,7 +107,7 @@ class Module:
         text = f"{error.message} {error.hint or ''}"
         for given in (str(call.source) if isinstance(call.source, (str, Path)) else "", call.target or "", *call.fields):
             text = text.replace(given, " ") if given else text  # the caller's own words
-        found = scan_text(text, recognizers=self.tools.recognizers)
+        found = scan_text(text, recognizers=[recognizer for recognizer in self.tools.recognizers if reads(recognizer, text=False)])
         if not found:
             return None
         return InvalidInput(

@@ -306,13 +306,15 @@ class _Remembered:
 
 def _check_names(dataset: Dataset, tools: Tools) -> None:
     """Column names go into schemas, evidence and errors, so none may be personal data. The message does not repeat them."""
+    # A model for names guesses: without a sentence around it, "note" may pass for one.
+    used = [recognizer for recognizer in tools.recognizers if reads(recognizer, text=False)]
     for position, name in enumerate(dataset.schema.names, 1):
-        if found := scan_text(name, recognizers=tools.recognizers):
+        if found := scan_text(name, recognizers=used):
             raise InvalidInput(
                 f"The name of column {position} of {len(dataset.schema)} holds personal data ({found[0].entity}).",
                 hint="Rename the column; if the first row of a file is data, give the file a header.",
             )
-    if found := scan_text(dataset.name, recognizers=tools.recognizers):
+    if found := scan_text(dataset.name, recognizers=used):
         raise InvalidInput(f"The data set's name holds personal data ({found[0].entity}).", hint="Load it with name=….")
 
 

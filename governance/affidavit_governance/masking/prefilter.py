@@ -34,9 +34,11 @@ def prefilter(
         if recognizer.shape is not None:
             places.append(recognizer.shape)
         hinted = recognizer.entity in hints
-        if not places or (hinted and recognizer.shape is None):
+        if recognizer.shape is None and (hinted or not (places or recognizer.beside)):
             return None
         lowered = (thresholds or {}).get(recognizer.entity, threshold) < DEFAULT_THRESHOLD
+        if recognizer.beside and not hinted:
+            places = [f"(?i:{re.escape(word)})" for word in recognizer.beside]
         if recognizer.needs is not None and not lowered and not hinted:
             places = [f"(?i:{recognizer.needs})"] if recognizer.needs else []
         parts |= dict.fromkeys(places)

@@ -199,7 +199,7 @@ def _load(folder: Path, name: str) -> tuple[Any, Any]:
             f"Recognizer 'names': the model '{name}' cannot be loaded: {' '.join(str(error).split())[:300]}",
             hint="The folder needs config.json, tokenizer.json and *.safetensors of a token-classification model.",
         ) from error
-    if absent := []:
+    if absent := sorted(loading["missing_keys"]):
         raise InvalidInput(f"Recognizer 'names': the weights in '{name}' lack {len(absent)} of the model's tensors, for example '{absent[0]}'.")
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise InvalidInput(f"Recognizer 'names': the model '{name}' has no fast tokenizer.", hint="Add its tokenizer.json.")

@@ -34,7 +34,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Statements:
         for person in people:
             workspace.enrol(person, roles=["fraud"])
         masked = workspace.load(pa.table({"who": ["a", "b"], "email": ["a@example.org", None]}), name="t")
-        workspace.reveal(masked, purpose="fraud", by=people[0])
+        workspace.reveal(masked, fields={"email": "EMAIL_ADDRESS"}, purpose="fraud", by=people[0])
         workspace.shred("a", reason="asked", by=people)
         report = workspace.service("verify")(workspace.bundle(folder / "audit.zip"), workspace.verifier_key)
         assert "1 calls of kind 'reveal' and 1 calls of kind 'shred' are signed" in str(report)
@@ -53,7 +53,8 @@ def outcome(statements: Statements, kind: str) -> dict[str, Any]:
 
 CHANGES: dict[str, tuple[Callable[[Statements], object], str]] = {
     "purpose": (lambda s: outcome(s, "reveal")["details"].update(purpose="other"), "not that person's"),
-    "fields": (lambda s: outcome(s, "reveal")["details"].update(fields=["email"]), "not that person's"),
+    "fields": (lambda s: outcome(s, "reveal")["details"].update(fields=["who"]), "not that person's"),
+    "entities": (lambda s: outcome(s, "reveal")["details"].update(entities={}), "not that person's"),
     "rows": (lambda s: outcome(s, "reveal")["inputs"].update(dataset="0" * 64), "not that person's"),
     "call": (lambda s: outcome(s, "shred").update(call="0" * 32), "not that person's"),
     "reason": (lambda s: outcome(s, "shred")["details"].update(reason="other"), "not that person's"),

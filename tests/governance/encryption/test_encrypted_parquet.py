@@ -109,7 +109,9 @@ def test_only_the_keys_of_the_columns_read_are_opened(tmp_path: Path, monkeypatc
 
     def watched(key: bytes, key_id: bytes, sealed: bytes, context: envelope.Context) -> bytes:
         opened.add(context.name)
-        return opening(key, key_id, sealed, context)
+        data_key = opening(key, key_id, sealed, context)
+        assert len(data_key) == 32
+        return data_key
 
     monkeypatch.setattr(envelope, "open_sealed", watched)
     read(tmp_path / "people.parquet", columns=["home"])

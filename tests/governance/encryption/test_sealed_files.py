@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pytest
 
 from affidavit.errors import AffidavitError, IntegrityError, UsageError
 from affidavit.workspace import Workspace
-from affidavit_governance.encryption import files
+from affidavit_governance.encryption import files, rotation
 from affidavit_governance.encryption.files import open_sealed_file, seal_file, unseal_file
 from affidavit_governance.encryption.keyring import LocalKeyring
 from affidavit_governance.encryption.parquet import read_parquet, write_parquet
@@ -128,11 +129,8 @@ def test_a_process_killed_while_unsealing_leaves_the_old_file_and_no_plaintext(s
     code = f"""
 import time
 from pathlib import Path
-from affidavit.workspace import Workspace
-from affidavit_governance.encryption import files
 from affidavit_governance.encryption.files import unseal_file
 from affidavit_governance.encryption.keyring import LocalKeyring
-from affidavit_governance.encryption.parquet import read_parquet, write_parquet
 def slow(done):
     print(done, flush=True)
     time.sleep(60)
@@ -149,6 +147,7 @@ unseal_file(Path({str(sealed)!r}), Path({str(tmp_path / "out")!r}), LocalKeyring
 
 def test_sealed_files_and_encrypted_parquet_open_after_their_key_versions_were_destroyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFFIDAVIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(rotation, "GRACE", timedelta(0))
     (tmp_path / "letters.bin").write_bytes(CONTENT)
     table = pa.table({"a": [1, 2, 3]})
     with Workspace(tmp_path / "ws") as workspace:

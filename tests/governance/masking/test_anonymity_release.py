@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 
-from affidavit.errors import Refused, UsageError
+from affidavit.errors import InvalidInput, Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.policy import MaskingPolicy
 from affidavit_governance.masking.anonymity.measures import k_anonymity, l_diversity, t_closeness
 from affidavit_governance.masking.anonymity.mondrian import anonymise
-from affidavit_governance.masking.anonymity.release import ReleaseGate, check_release
+from affidavit_governance.masking.anonymity.release import ReleaseGate, anonymise_for_release, check_release
+from affidavit_governance.masking.surfaces.files import mask_file
 
 PATIENTS = {
     "age": [34, 36, 35, 34, 61, 62, 67, 66, 45],
@@ -140,3 +144,71 @@ def test_columns_that_the_policy_drops_are_not_asked_for_and_others_that_lack_ar
 def test_a_rule_without_its_columns_is_an_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_release(PATIENTS, policy(l=2).model_copy(update=changes))
+
+
+# -- where masked data are written out ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["file", "database"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    if request.param == "file":
+        (tmp_path / "out.parquet").write_bytes(b"earlier")
+        return {"target": tmp_path / "out.parquet"}
+    return {"target": f"sqlite:///{tmp_path / 'out.db'}", "table": "patients"}
+
+
+def mask(tmp_path: Path, target: dict[str, Any], rule: MaskingPolicy, **options: Any) -> dict[str, Any]:
+    pq.write_table(pa.table(PATIENTS), tmp_path / "in.parquet", row_group_size=2)
+    return mask_file(tmp_path / "in.parquet", policy=rule, key=bytes(32), **target, **options)
+
+
+def test_masked_rows_that_miss_the_rule_are_not_written(tmp_path: Path, target: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=r"masking\.release\.k"):
+        mask(tmp_path, target, policy(k=2))
+    if "table" in target:
+        assert "patients" not in sa.inspect(sa.create_engine(target["target"])).get_table_names()
+    else:
+        assert target["target"].read_bytes() == b"earlier"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "out.parquet"]
+
+
+def test_masking_itself_may_reach_the_bound_and_the_report_says_what_was_measured(tmp_path: Path, target: dict[str, Any]) -> None:
+    coarser = {"age": {"generalise": {"width": 40}}, "town": "redact"}
+    rule = MaskingPolicy.model_validate(
+        {"quasi_identifiers": ["age", "town"], "sensitive": ["illness"], "fields": coarser, "release": {"k": 4, "l": 2}}
+    )
+    report = mask(tmp_path, target, rule)
+    assert report["release"] == {"quasi_identifiers": ["age", "town"], "sensitive": ["illness"], "rows": 9, "classes": 2, "k": 4, "l": 2}
+
+
+def test_without_a_rule_the_report_says_nothing_of_it(tmp_path: Path) -> None:
+    assert "release" not in mask(tmp_path, {"target": tmp_path / "out.parquet"}, MaskingPolicy())
+
+
+@pytest.mark.parametrize("release", [{"k": 2}, {"k": 2, "l": 2, "t": 0.4}, {"max_risk": 0.3}])
+def test_rows_may_be_made_anonymous_on_the_way_out(tmp_path: Path, target: dict[str, Any], release: dict[str, Any]) -> None:
+    rule = policy(**release)
+    report = mask(tmp_path, target, rule, anonymise=True)
+    if "table" in target:
+        with sa.create_engine(target["target"]).connect() as connection:
+            written = pa.Table.from_pylist([dict(row._mapping) for row in connection.execute(sa.text("SELECT * FROM patients"))])
+    else:
+        written = pq.read_table(target["target"])
+    found = check_release(written, rule)
+    assert found is not None
+    assert report["release"].items() >= found.to_json().items() and 0 < report["release"]["loss"] < 1
+    assert written["name"].to_pylist() == PATIENTS["name"]
+
+
+def test_where_no_rule_says_how_anonymous_or_none_can_be_reached_nothing_is_written(tmp_path: Path, target: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="does not say how anonymous"):
+        mask(tmp_path, target, MaskingPolicy(), anonymise=True)
+    with pytest.raises(InvalidInput, match="no class can have 10"):
+        mask(tmp_path, target, policy(k=10), anonymise=True)
+    if "table" not in target:
+        assert target["target"].read_bytes() == b"earlier"
+    with pytest.raises(UsageError, match="says nothing"):
+        anonymise_for_release(PATIENTS, MaskingPolicy())
+    (tmp_path / "in.txt").write_text("hello")
+    with pytest.raises(UsageError, match="Free text has no columns"):
+        mask_file(tmp_path / "in.txt", tmp_path / "out.txt", policy=policy(k=2), key=bytes(32), anonymise=True)

@@ -134,6 +134,8 @@ def test_only_the_date_next_to_the_words_is_a_date_of_birth() -> None:
         "flight BA1234 to GATE 5",
         "plate 12 and plate 13, reg no 12345, registration number 2019/123",
         "matrix 1234 BCD",
+        "Article 5, ZZ 12345 and 6, AB 123456",
+        "10 Downing Street, QQ1A 2AA",
     ],
 )
 def test_words_of_another_sense_make_nothing_personal(text: str) -> None:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from affidavit_governance.masking import mask_text, scan_text
+from affidavit_governance.masking.text import scan_values
 
 RANDOM = "q7Zx92Lk0PwRt5YbHn3McVd8"
 # The examples of RFC 7515, appendix A.1, and RFC 7519, section 6.1, which has no signature.
@@ -85,6 +86,7 @@ ORDINARY = [
     "see https://example.com/a:b@c and git@github.com:org/repo",
     "AKIA is a prefix; ghp_ is another; xoxb- too; AIza as well; sk-learn, sk-8, hf_hub",
     "eyJub3QiOiJhIGpzb24gd2ViIHRva2VuIn0.abc.def",
+    "token: aaaaaaaaaaaaaaaaaaaaaaa1, secret=1111111111111111a",
     "primary_key=1234567890123456789, foreign key: customer_id",
     "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----",
 ]
@@ -138,6 +140,14 @@ def test_a_key_that_is_cut_off_is_masked_to_its_last_line() -> None:
     assert masked.startswith("a <PRIVATE_KEY>")
     assert "MII" not in masked
     assert findings[0].score < 1
+
+
+def test_a_key_that_is_cut_off_does_not_reach_into_the_next_cell() -> None:
+    begin, end = PEM.format("PRIVATE KEY").split("\n", 1)
+    cells = [f"{begin}\nMIIE", "nothing", end]
+    first, second, third = scan_values(cells)
+    assert [(finding.start, finding.end) for finding in first] == [(0, len(cells[0]))]
+    assert (second, third) == ([], [])
 
 
 def test_the_evidence_of_a_secret_never_holds_it() -> None:

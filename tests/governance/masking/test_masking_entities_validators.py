@@ -189,6 +189,22 @@ def test_itins_are_judged_as_python_stdnum_does_but_for_the_groups_given_out_sin
             assert ids.us_itin(area, f"{group:02d}") == (itin.is_valid(f"{area}-{group:02d}-1234") or since)
 
 
+def test_an_aadhaar_number_is_no_palindrome() -> None:
+    palindromes = [half + half[::-1] for half in map(str, range(200_000, 200_100))]
+    passing = [value for value in palindromes if ids.verhoeff(value)]
+    assert passing
+    assert not any(ids.in_aadhaar(value) for value in passing)
+
+
+@pytest.mark.parametrize("month", "ABCDEHLMPRST")
+def test_each_day_of_an_italian_fiscal_code_is_judged_as_python_stdnum_does(month: str) -> None:
+    for year in ("83", "84", "00"):
+        for day in range(80):
+            start = f"RCCMNL{year}{month}{day:02d}D969"
+            code = start + codicefiscale.calc_check_digit(start)
+            assert ids.it_fiscal_code(code) == codicefiscale.is_valid(code)
+
+
 def test_every_single_wrong_digit_of_an_aadhaar_number_is_noticed() -> None:
     right = "499118665246"
     for place in range(12):

@@ -132,6 +132,29 @@ def test_a_telephone_number_is_not_taken_for_an_nhs_number_unless_words_say_so()
     assert spans("NHS number 943 476 5919, call us") == [("UK_NHS", "943 476 5919")]
 
 
+def test_an_nhs_number_without_words_is_one_only_in_the_printed_form_and_range() -> None:
+    assert "UK_NHS" in {entity for entity, _ in spans("401 023 2137")}
+    for other in ("401-023-2137", "4010232137", "943 476 5919"):
+        assert "UK_NHS" not in {entity for entity, _ in spans(f"we got {other} of them")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "her driver's license was renewed on 2019-05-12",
+        "the driver's license test of 12 05 2019",
+        "driver's license number: 1234",
+        "passport AB12345678",
+        "passport 1A12345678",
+        "passport x_123456789",
+        "passport 1234567890",
+        "passport 12345678",
+    ],
+)
+def test_other_numbers_after_the_words_are_no_passport_and_no_licence(text: str) -> None:
+    assert not {entity for entity, _ in spans(text)} & {"US_PASSPORT", "US_DRIVER_LICENSE"}
+
+
 ORDINARY = [
     "The court ruled in 1998 that section 12345678 applies; see page 1234567 of volume 89.",
     "Order 2024-11-22/123456789, invoice INV20241122, SKU AB12345, batch X1234567.",

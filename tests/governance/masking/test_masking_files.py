@@ -158,7 +158,7 @@ def test_pieces_of_a_text_give_what_the_whole_gives(tmp_path_factory: pytest.Tem
 def test_no_piece_ends_inside_a_finding_that_holds_spaces(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"{value} and " * 60
     (tmp_path / "in.txt").write_text(text)
-    for margin in range(200, 230):
+    for margin in range(200, 230, 4):
         monkeypatch.setattr(texts, "BLOCK_BYTES", 64)
         monkeypatch.setattr(texts, "MARGIN", margin)
         mask_file(tmp_path / "in.txt", tmp_path / "out.txt", policy=MaskingPolicy(), key=KEY)
@@ -263,7 +263,7 @@ def test_a_masked_file_outlives_kills_old_or_new_and_never_raw(tmp_path: Path) -
         whole.append((tmp_path / "whole.parquet").read_bytes())
     assert whole[0] != whole[1]
     chance = random.Random(7)
-    for _ in range(8):
+    for _ in range(5):
         receiver, sender = FORK.Pipe(duplex=False)
         child = FORK.Process(target=keep_masking, args=(str(tmp_path), sender))
         child.start()

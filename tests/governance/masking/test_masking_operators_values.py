@@ -20,6 +20,7 @@ from affidavit.errors import InvalidInput, MissingExtra, UsageError
 from affidavit.interfaces.masking import MaskContext
 from affidavit.interfaces.schema import Field, FieldType
 from affidavit_governance.masking.operators import contents
+from affidavit_governance.masking.operators import pseudonym as pseudonym_file
 from affidavit_governance.masking.operators.catalogue import BUNDLED
 from affidavit_governance.masking.recognizers.validators import iban, luhn
 
@@ -92,6 +93,7 @@ def test_values_that_compare_equal_have_one_pseudonym_whatever_their_type(values
 def test_long_columns_with_and_without_repetitions_give_the_same_as_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "_SAMPLE", 10)
     monkeypatch.setattr(contents, "_RUN", 50)
+    monkeypatch.setattr(pseudonym_file, "_TILE", 30)
     distinct = [f"value {i}" for i in range(200)]
     for texts in (distinct, distinct[:5] * 40, [None, *distinct[:150], None], [None] * 30):
         expected = [None if text is None else pseudonym(text.encode()) for text in texts]
@@ -395,10 +397,15 @@ def test_synthetic_numbers_of_other_kinds() -> None:
     made = one("110101199003077571", "CN_RESIDENT_ID")
     dt.datetime.strptime(made[6:14], "%Y%m%d")
     assert (sum(int(d) * 2 ** (17 - i) for i, d in enumerate(made[:17])) + (10 if made[17] == "X" else int(made[17]))) % 11 == 1
+    for born, form in (("1990-05-17", "%Y-%m-%d"), ("17.05.1990", "%d.%m.%Y"), ("05/17/1990", "%m/%d/%Y"), ("1990年5月17日", "%Y年%m月%d日")):
+        dt.datetime.strptime(one(born, "DATE_OF_BIRTH"), form)
     assert shape(one("AB-123 cd", "LICENSE_PLATE")) == shape("AB-123 cd")
 
 
-@given(st.text(max_size=30), st.sampled_from(["CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "IP_ADDRESS", "US_SSN", "CN_RESIDENT_ID", "OTHER"]))
+@given(
+    st.text(max_size=30),
+    st.sampled_from(["CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "IP_ADDRESS", "US_SSN", "CN_RESIDENT_ID", "DATE_OF_BIRTH", "OTHER"]),
+)
 @settings(max_examples=200, deadline=None)
 def test_synthetic_never_fails_and_never_gives_the_value_itself(text: str, entity: str) -> None:
     made = mask("synthetic", column(text), entity=entity)[0].as_py()

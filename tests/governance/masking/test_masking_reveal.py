@@ -323,6 +323,22 @@ def test_the_callers_word_for_an_entity_is_proved_by_cryptography(tmp_path: Path
     desk.workspace.close()
 
 
+def test_an_entity_that_the_caller_names_satisfies_no_rule_for_a_column_with_its_own_line(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, policy({**RULE, "entities": ["EMAIL_ADDRESS"]}))
+    values = desk.load().to_list("ssn")
+    assert refused(desk, values, fields={"ssn": "EMAIL_ADDRESS"}, table="elsewhere").measured == "no known entity"
+    assert refused(desk, values, fields={"ssn": "EMAIL_ADDRESS"}, table="customers").measured == "US_SSN"
+    desk.workspace.close()
+
+
+def test_a_rule_for_a_column_covers_no_values_that_nothing_says_are_of_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, {"masking": {"entities": {"EMAIL_ADDRESS": "token"}, "reveal": [{**RULE, "fields": ["email", "contact"]}]}})
+    values = desk.load().to_list("email")
+    assert desk.reveal(values, fields="email", table="customers") == ROWS["email"]
+    assert "nothing in the ledger says" in refused(desk, values, fields={"contact": "EMAIL_ADDRESS"}, table="customers").message
+    desk.workspace.close()
+
+
 def test_tokens_of_another_workspace_and_changed_tokens_are_refused(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = Desk(tmp_path / "other", policy(RULE))
@@ -413,16 +429,17 @@ def test_no_original_and_no_digest_of_one_stays_anywhere(desk: Desk, tmp_path: P
 
 def test_what_is_revealed_is_marked_and_masked_again_before_training(desk: Desk) -> None:
     rows = {"email": [f"p{n}@example.org" for n in range(40)], "amount": [float(n % 7) for n in range(40)], "y": ["a", "b"] * 20}
-    rows |= {name: [None] * 40 for name in ("ssn", "account", "city")}
+    rows |= {"account": [f"00345678{n}" for n in range(10, 50)], "ssn": [None] * 40, "city": [None] * 40}
     masked = desk.workspace.load(pa.table(rows), name="customers", target="y")
     revealed = desk.reveal(masked, fields="email")
     step = revealed.lineage[-1]
     assert (step.operation, step.parents, step.parameters["columns"]) == ("reveal", (masked.fingerprint,), ["email"])
     assert revealed.roots == masked.roots
-    desk.workspace.train("tabular.logistic", revealed.select(["amount", "email", "y"]))
+    kept = ["amount", "email", "account", "y"]
+    desk.workspace.train("tabular.logistic", revealed.select(kept))
     trained = [e.predicate for e in desk.workspace.ledger.entries("train") if e.predicate["status"] == "done"][-1]
     assert trained["stages"]["masking"]["data"]["columns"]["email"]["operator"] == "token"
-    assert trained["inputs"] == {"dataset:customers": masked.select(["amount", "email", "y"]).fingerprint}
+    assert trained["inputs"] == {"dataset:customers": masked.select(kept).fingerprint}, "what stayed masked is not masked twice"
 
 
 def test_a_token_that_was_already_revealed_is_not_taken_for_one(desk: Desk) -> None:

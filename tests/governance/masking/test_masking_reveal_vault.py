@@ -222,6 +222,8 @@ def test_the_sealed_bytes_of_destroyed_keys_leave_the_database_file(tmp_path: Pa
     from affidavit_governance.masking.reveal.shredding import erase
 
     with Store.open(tmp_path / "ws") as opened:
+        with opened.write() as connection:
+            assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 1
         keys = SqlSubjectKeys(opened, open_keyring(opened))
         ids = [f"s{number}" for number in range(3000)]
         for start in range(0, len(ids), 150):

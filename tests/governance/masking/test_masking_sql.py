@@ -39,6 +39,11 @@ def fill(url: str) -> None:
         connection.execute(table.insert(), rows)
 
 
+def write(folder: Path) -> Path:
+    pa.parquet.write_table(pa.table({"mail": ["a@example.org"] * 9}), folder / "nine.parquet")
+    return folder / "nine.parquet"
+
+
 def rows(url: str, table: str) -> list[Any]:
     with engine(url).connect() as connection:
         return list(connection.execute(sa.text(f"select * from {table} order by paid")))
@@ -76,6 +81,17 @@ def test_a_table_is_written_masked_into_the_same_and_into_another_database(url: 
     assert tables(url) == ["masked people", "people"]
 
 
+def test_more_rows_than_sqlite_keeps_in_memory_go_into_the_same_file(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    counted = "with recursive c(i) as (select 1 union all select i + 1 from c where i < 70000) select 'some text of some length ' || i, i from c"
+    with engine(url).begin() as connection:
+        connection.exec_driver_sql("create table t (k text, n integer)")
+        connection.exec_driver_sql(f"insert into t {counted}")
+    mask_file(url, url, policy=MaskingPolicy(), key=KEY, query="select * from t", table="u")
+    with engine(url).connect() as connection:
+        assert connection.exec_driver_sql("select count(*), sum(n) from u").one() == (70000, 70000 * 70001 // 2)
+
+
 def test_a_table_that_is_there_stays_unless_it_is_to_be_replaced(url: str) -> None:
     fill(url)
     with pytest.raises(UsageError, match="has a table 'people'"):
@@ -97,6 +113,12 @@ def test_a_failure_in_the_middle_leaves_the_old_table_and_no_other(url: str, tmp
     with pytest.raises(KeyboardInterrupt):
         mask_file(url, url, policy=RULE, key=KEY, query=QUERY, table="people", replace=True, progress=stop)
     assert rows(url, "people") == before
+    assert tables(url) == ["people"]
+    other = f"sqlite:///{tmp_path / 'b.db'}"
+    for place in (other, url):
+        with pytest.raises(KeyboardInterrupt):
+            mask_file(write(tmp_path), place, policy=RULE, key=KEY, table="new", progress=stop)
+    assert tables(other) == []
     assert tables(url) == ["people"]
     pa.parquet.write_table(pa.table({"a": [1], "deep": [["x"]]}), tmp_path / "deep.parquet")
     with pytest.raises(InvalidInput, match="Column 'deep'"):

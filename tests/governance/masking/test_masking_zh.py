@@ -8,6 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,31 +76,47 @@ def test_the_set_is_large_and_has_every_entity_and_texts_without_any() -> None:
     for row in ROWS:
         spans = sorted(row["spans"], key=lambda span: span["start"])
         assert all(0 <= span["start"] < span["end"] <= len(row["text"]) for span in spans)
-        assert all(a["end"] <= b["start"] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a["end"] <= b["start"] for a, b in pairwise(spans))
 
 
-def test_98_percent_are_found_and_98_percent_of_findings_are_right(
-    counts: tuple[Counter[str], Counter[str], Counter[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    found, missed, false = counts
-    with capsys.disabled():
-        print()
-        for entity in [*sorted(found | missed | false), "all"]:
-            right, lost, wrong = (sum(c.values()) if entity == "all" else c[entity] for c in (found, missed, false))
-            cells = [f"{right}/{right + n} [{', '.join(f'{100 * x:.1f}' for x in wilson(right, right + n))}]" for n in (lost, wrong)]
-            print(f"  {entity:18} recall {cells[0]:24} precision {cells[1]}")
-    right, lost, wrong = (sum(c.values()) for c in counts)
+def test_98_percent_are_found_and_98_percent_of_findings_are_right(counts: tuple[Counter[str], Counter[str], Counter[str]]) -> None:
+    right, lost, wrong = (sum(count.values()) for count in counts)
     assert right / (right + lost) >= WANTED
     assert right / (right + wrong) >= WANTED
-    assert wilson(right, right + lost)[0] >= 0.97 and wilson(right, right + wrong)[0] >= 0.97
+    assert wilson(right, right + lost)[0] >= 0.985 and wilson(right, right + wrong)[0] >= 0.975
 
 
-@pytest.mark.parametrize("entity", sorted({span["entity"] for row in ROWS for span in row["spans"]}))
-def test_each_entity_reaches_its_figures(entity: str, counts: tuple[Counter[str], Counter[str], Counter[str]]) -> None:
+LOWEST = {
+    "CN_LICENSE_PLATE": (0.93, 0.90),
+    "CN_PASSPORT": (0.87, 0.87),
+    "CN_RESIDENT_ID": (0.96, 0.96),
+    "CN_TRAVEL_PERMIT": (0.87, 0.87),
+    "CN_USCC": (0.89, 0.89),
+    "CREDIT_CARD": (0.93, 0.93),
+    "DATE_OF_BIRTH": (0.90, 0.90),
+    "EMAIL_ADDRESS": (0.93, 0.93),
+    "HK_ID": (0.85, 0.85),
+    "MO_ID": (0.80, 0.80),
+    "PHONE_NUMBER": (0.97, 0.94),
+    "POSTAL_CODE": (0.85, 0.85),
+    "TW_ID": (0.85, 0.85),
+}
+"""Lower ends of the 95 % intervals of recall and precision. All values of eleven entities are found and nothing else is called so; the sizes of
+their samples bound what that shows."""
+
+
+@pytest.mark.parametrize("entity", LOWEST)
+def test_each_entity_keeps_its_figures(entity: str, counts: tuple[Counter[str], Counter[str], Counter[str]]) -> None:
     found, missed, false = (count[entity] for count in counts)
-    # Thirteen entities with some twenty values each: one mistake may be there.
-    assert missed <= max(1, (1 - WANTED) * (found + missed))
-    assert false <= max(1, (1 - WANTED) * (found + false))
+    recall, precision = wilson(found, found + missed), wilson(found, found + false)
+    print(f"{entity}: recall {found}/{found + missed} {recall}, precision {found}/{found + false} {precision}")
+    assert recall[0] >= LOWEST[entity][0]
+    assert precision[0] >= LOWEST[entity][1]
+
+
+def test_every_entity_in_the_set_has_figures_and_no_other_is_found(counts: tuple[Counter[str], Counter[str], Counter[str]]) -> None:
+    found, missed, false = counts
+    assert set(found | missed) == set(LOWEST) >= set(false)
 
 
 def test_the_share_that_is_found_does_not_come_from_the_seed() -> None:

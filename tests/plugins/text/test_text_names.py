@@ -8,6 +8,7 @@ import random
 import shutil
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,26 @@ def test_long_texts_are_read_to_their_end_wherever_windows_meet(lexicon: Names) 
         expected.append([({"PER": "PERSON", "LOC": "LOCATION"}[kind], first, last) for first, last, kind in spans])
     assert len(texts[0]) > 42_000  # three sections of characters, hundreds of windows of tokens
     assert [[(f.entity, f.start, f.end) for f in found] for found in lexicon.scan(texts)] == expected
+
+
+def test_windows_overlap_by_a_quarter_so_that_each_word_has_neighbours_in_one_of_them(lexicon: Names) -> None:
+    windows = [[at + base for at, _ in window.offsets[1:-1]] for base, window in lexicon._windows("oslo " * 5_000)]
+    assert len(windows) > 100 and all(len(window) == 62 for window in windows[:50])
+    assert all(len(set(one) & set(other)) == 16 for one, other in pairwise(windows[:50]))
+    assert {start for window in windows for start in window} == set(range(0, 25_000, 5))
+
+
+def test_two_names_in_a_row_are_two_findings(lexicon: Names) -> None:
+    assert shown(lexicon, "anna abel boris keller oslo paris") == [
+        ("PERSON", "anna abel"),
+        ("PERSON", "boris keller"),
+        ("LOCATION", "oslo"),
+        ("LOCATION", "paris"),
+    ]
+
+
+def test_half_a_surrogate_pair_is_read_over(lexicon: Names) -> None:
+    assert shown(lexicon, "\ud83d anna abel \ude00 \U0001f600 oslo") == [("PERSON", "anna abel"), ("LOCATION", "oslo")]
 
 
 def test_the_size_of_a_batch_and_the_other_texts_in_it_change_nothing(folder: Path, names: Names) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from affidavit.errors import AffidavitError, InvalidInput, Refused, UsageError, nearest
+from affidavit.errors import InvalidInput, Refused, UsageError, nearest
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.frames import as_table
 from affidavit.policy import MaskingPolicy, ReleaseRule
 from affidavit_governance.masking.anonymity.classes import equivalence_classes
-from affidavit_governance.masking.anonymity.measures import Measure, k_of, l_diversity, t_closeness
-from affidavit_governance.masking.anonymity.mondrian import anonymise
+from affidavit_governance.masking.anonymity.measures import TOLERANCE, Measure, k_of, l_diversity, t_closeness
+from affidavit_governance.masking.anonymity.mondrian import Anonymised, anonymise
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +69,8 @@ def check_release(data: Any, policy: MaskingPolicy) -> ReleaseReport | None:
     rule = policy.release
     if rule is None:
         return None
-    if not policy.quasi_identifiers:
-        raise UsageError("masking.release needs masking.quasi_identifiers: the columns that together may identify a person.")
-    if (rule.l is not None or rule.t is not None) and not policy.sensitive:
-        raise UsageError("masking.release.l and t need masking.sensitive: the columns that nobody should learn about a person.")
     source = data if isinstance(data, Dataset) else as_table(data)
-    quasi = _released(policy.quasi_identifiers, source, policy, "quasi_identifiers")
-    sensitive = _released(policy.sensitive, source, policy, "sensitive")
+    quasi, sensitive = _columns(source, policy, rule)
     rows = len(source)
     if not quasi:
         return ReleaseReport((), sensitive, rows, 1, rows)
@@ -96,6 +92,23 @@ def check_release(data: Any, policy: MaskingPolicy) -> ReleaseReport | None:
     return ReleaseReport(quasi, sensitive, rows, len(k.classes), int(k.value), **found)
 
 
+def anonymise_for_release(data: Any, policy: MaskingPolicy) -> Anonymised:
+    """Make the quasi-identifiers of masked data coarser until ``masking.release`` holds. Parameters as in `check_release`.
+
+    Raises
+    ------
+    UsageError
+        The policy has no such rule, or none of the quasi-identifiers is left; else as `check_release`.
+    InvalidInput
+        The table as one class does not satisfy the rule.
+    """
+    if policy.release is None:
+        raise UsageError("The policy says nothing about what released data must reach.", hint="Add masking.release, for example {k: 5}.")
+    source = data if isinstance(data, Dataset) else as_table(data)
+    quasi, sensitive = _columns(source, policy, policy.release)
+    return _reach(source, policy.release, quasi, sensitive)
+
+
 class ReleaseGate:
     """Collects what `check_release` reads of masked data that are written batch by batch; nothing else of them is kept in memory."""
 
@@ -112,6 +125,16 @@ class ReleaseGate:
     def check(self) -> ReleaseReport | None:
         """What `check_release` says of all rows. To be called before what was written is let out."""
         return check_release(pa.concat_tables(self._parts), self._policy) if self._parts else None
+
+
+def _columns(source: Any, policy: MaskingPolicy, rule: ReleaseRule) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The quasi-identifiers and the sensitive columns that are left."""
+    if not policy.quasi_identifiers:
+        raise UsageError("masking.release needs masking.quasi_identifiers: the columns that together may identify a person.")
+    if (rule.l is not None or rule.t is not None) and not policy.sensitive:
+        raise UsageError("masking.release.l and t need masking.sensitive: the columns that nobody should learn about a person.")
+    quasi = _released(policy.quasi_identifiers, source, policy, "quasi_identifiers")
+    return quasi, _released(policy.sensitive, source, policy, "sensitive")
 
 
 def _released(names: tuple[str, ...], source: Any, policy: MaskingPolicy, line: str) -> tuple[str, ...]:
@@ -158,16 +181,22 @@ def _refusal(
 
 
 def _what_would_do(source: Any, rule: ReleaseRule, quasi: tuple[str, ...], sensitive: tuple[str, ...]) -> str:
-    k = max(rule.k or 1, 1 if rule.max_risk is None else int(-(-1.0 // rule.max_risk)))
-    asked = [f"k {k}"] + [f"{name} {bound:g}" for name, bound in (("l", rule.l), ("t", rule.t)) if bound is not None]
-    table = source.select(list(dict.fromkeys((*quasi, *sensitive))))
+    asked = [f"k {_rows(rule)}"] + [f"{name} {bound:g}" for name, bound in (("l", rule.l), ("t", rule.t)) if bound is not None]
     try:
-        made = anonymise(table, quasi, k, sensitive=sensitive, l=rule.l if sensitive else None, t=rule.t if sensitive else None)
+        made = _reach(source.select(list(dict.fromkeys((*quasi, *sensitive)))), rule, quasi, sensitive)
     except InvalidInput as error:
         return f"No generalisation reaches {', '.join(asked)}: {error.message} Drop quasi-identifiers or sensitive columns, or add rows."
-    except AffidavitError:
-        return "Generalise or drop quasi-identifiers."
     return (
         f"Mondrian generalisation of {', '.join(quasi)} reaches {', '.join(asked)}: {made.classes} classes, the smallest with {made.k} rows, "
-        f"at {made.loss:.1%} loss of information. Or make them coarser with 'generalise', or drop some."
+        f"at {made.loss:.1%} loss of information (affidavit mask --anonymise). Or make them coarser with 'generalise', or drop some."
     )
+
+
+def _rows(rule: ReleaseRule) -> int:
+    """The k that satisfies both `k` and `max_risk`."""
+    return max(rule.k or 1, 1 if rule.max_risk is None else math.ceil(1.0 / rule.max_risk - TOLERANCE))
+
+
+def _reach(source: Any, rule: ReleaseRule, quasi: tuple[str, ...], sensitive: tuple[str, ...]) -> Anonymised:
+    bounds: dict[str, Any] = {"l": rule.l, "t": rule.t} if sensitive else {}
+    return anonymise(source, quasi, _rows(rule), sensitive=sensitive, **bounds)

@@ -14,15 +14,8 @@ if TYPE_CHECKING:
 
 def missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     """Where values are null or not a number."""
-    parts = [_missing(chunk).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    parts = [pc.is_null(chunk, nan_is_null=True).to_numpy(zero_copy_only=False) for chunk in column.chunks]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
-
-
-def _missing(array: pa.Array) -> pa.BooleanArray:
-    if not pa.types.is_dictionary(array.type):
-        return pc.is_null(array, nan_is_null=True)
-    # A null may stand in the indices or in the dictionary.
-    return pc.fill_null(_missing(array.dictionary).take(array.indices), True)
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -22,6 +22,8 @@ _KINDS = {
     "CREDIT_CARD": "card",
     "US_SSN": "ssn",
     "CN_RESIDENT_ID": "resident_id",
+    "DATE_OF_BIRTH": "date",
+    "CN_DATE_OF_BIRTH": "date",
 }
 _FROM_FAKER = frozenset({"name", "email", "address", "city", "company", "url"})
 _SCRIPTS = (
@@ -36,6 +38,7 @@ _CARDS = {"34": "371449", "35": "353011", "36": "362272", "37": "378282", "4": "
 """By their beginning, the ranges of the numbers that payment processors publish for tests."""
 _TWO_DIGIT_CODES = re.compile(r"20|27|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]")
 """Country calling codes of two digits (ITU-T E.164); 1 and 7 have one, all others three."""
+_DATE = re.compile(r"(?P<year>[0-9]{4})(\D+)[0-9]{1,2}(\D+)[0-9]{1,2}(\D*)|[0-9]{1,2}(\D+)[0-9]{1,2}(\D+)[0-9]{4}")
 _RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
@@ -172,6 +175,15 @@ class Maker:
         number = int("".join(str(int(character, 36)) for character in bank + country + "00"))
         made = _filled(value, list(f"{country}{98 - number % 97:02d}{bank}"))
         return made.lower() if value.islower() else made
+
+    def _date(self, value: str) -> str:
+        if not (found := _DATE.fullmatch(value)):
+            return self._shape(value)
+        # Day and month below 13 make a date in either order.
+        year, month, day = self._random.randrange(1940, 2010), self._random.randrange(1, 13), self._random.randrange(1, 13)
+        if found["year"]:
+            return f"{year}{found[2]}{month:02d}{found[3]}{day:02d}{found[4]}"
+        return f"{day:02d}{found[5]}{month:02d}{found[6]}{year}"
 
     def _resident_id(self, value: str) -> str:
         if not re.fullmatch(r"[0-9]{17}[0-9Xx]", value):

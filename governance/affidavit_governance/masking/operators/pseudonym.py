@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TOKEN_BYTES = 16
 """A pseudonym is 128 bits: among 10⁹ distinct values two share one with a chance below 10⁻²⁰."""
 TOKEN_LETTERS = 2 * (TOKEN_BYTES + 4)
+_TILE = 1 << 14  # values that are worked on together, so that what they become stays in the processor's cache
 _HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), dtype=np.uint16)
 _NIBBLES = np.full(256, 255, dtype=np.uint8)
 _NIBBLES[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
@@ -52,9 +53,12 @@ class Pseudonym(Operator):
         assert isinstance(self.settings, PseudonymSettings)
         namespace = self.settings.namespace.encode()
         base = hashlib.blake2b(len(namespace).to_bytes(4, "big") + namespace, digest_size=TOKEN_BYTES, key=key, person=b"affidavit-pn-1")
-        digests = _digests(base.copy, values.to_pylist())
-        words = np.frombuffer(digests, dtype="<u4").reshape(-1, TOKEN_BYTES // 4)
-        text = _hex(np.hstack([words, _marks(words, key)[:, None]]).astype("<u4").view(np.uint8))
+        text = np.empty((len(values), TOKEN_LETTERS), dtype=np.uint8)
+        for first in range(0, len(values), _TILE):
+            digests = _digests(base.copy, values.slice(first, _TILE).to_pylist())
+            words = np.frombuffer(digests, dtype="<u4").reshape(-1, TOKEN_BYTES // 4)
+            text[first : first + _TILE, : 2 * TOKEN_BYTES] = _hex(words)
+            text[first : first + _TILE, 2 * TOKEN_BYTES :] = _hex(_marks(words, key)[:, None])
         marked = _marked(values, key)
         text[marked] = ragged.content(values.take(pa.array(marked))).reshape(-1, TOKEN_LETTERS)
         return ragged.build(text.reshape(-1), np.full(len(values), TOKEN_LETTERS), pa.large_string())
@@ -68,7 +72,7 @@ def _marks(words: NDArray[np.uint32], key: bytes) -> NDArray[np.uint32]:
     to anybody; a value that is no pseudonym has the right one with a chance of 2⁻³²."""
     secret = np.frombuffer(hashlib.blake2b(digest_size=40, key=key, person=b"affidavit-pm-1").digest(), dtype="<u8")
     with np.errstate(over="ignore"):
-        mixed = (words.astype(np.uint64) * secret[:4]).sum(axis=1, dtype=np.uint64) + secret[4]
+        mixed = sum((words[:, i] * secret[i] for i in range(4)), start=secret[4:])
     marks: NDArray[np.uint32] = (mixed >> np.uint64(32)).astype(np.uint32)
     return marks
 
@@ -95,6 +99,7 @@ def _digests(fresh: Callable[[], hashlib.blake2b], contents: list[bytes]) -> byt
     return digests
 
 
-def _hex(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Two letters for each byte."""
+def _hex(words: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """The letters of each row of words, two for each byte, the lowest byte first."""
+    data = np.ascontiguousarray(words.astype("<u4")).view(np.uint8)
     return _HEX[data].view(np.uint8).reshape(len(data), 2 * data.shape[1])

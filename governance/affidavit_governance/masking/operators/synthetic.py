@@ -22,7 +22,9 @@ class SyntheticSettings(Settings):
     """`kind` says what to make; without it the column's entity does, and ``shape`` where there is none. `locale` (such as ``de_DE``) is for
     names and addresses; without it the script of each value decides. `namespace` keeps columns apart that must not be linked."""
 
-    kind: Literal["name", "email", "phone", "address", "city", "company", "url", "ip", "iban", "card", "ssn", "resident_id", "shape"] | None = None
+    kind: (
+        Literal["name", "email", "phone", "address", "city", "company", "url", "ip", "iban", "card", "ssn", "resident_id", "date", "shape"] | None
+    ) = None
     locale: Annotated[str, Setting(pattern=r"^[a-z]{2,3}_[A-Z]{2}$")] | None = None
     namespace: str = ""
 

@@ -9,7 +9,8 @@ from typing import ClassVar
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers import national_ids, validators
 from affidavit_governance.masking.recognizers.base import CONTEXT_BONUS, WORD, PatternRecognizer, near
-from affidavit_governance.masking.recognizers.identifier import compact, lower, windows, words
+from affidavit_governance.masking.recognizers.identifier import compact, windows, words
+from affidavit_governance.masking.recognizers.plain import in_lower_case
 
 _WITH_WORDS = 0.85
 _LICENSE_WORDS = r"driv(?:er|ing)[^0-9\x1e]{0,5}licen[cs]e|\bdln\b|\bdl ?(?:no|num|#)"
@@ -60,12 +61,14 @@ class UsPassport(PatternRecognizer):
     entity: ClassVar[str] = "US_PASSPORT"
     column_words: ClassVar[str | None] = r"\bpass ?port\b"
     shape: ClassVar[str | None] = r"\b[0-9A-Za-z][0-9]{8}\b"
+    beside: ClassVar[tuple[str, ...]] = ("passport",)
+    reach: ClassVar[int | None] = 64
     needs: ClassVar[str | None] = "passport"
     _number = re.compile(r"[0-9](?<![0-9][0-9])(?<![0-9][.-][0-9])[0-9]{7}(?:[0-9]|(?<=[A-Za-z][0-9]{8}))(?![0-9A-Za-z_]|[.-][0-9])")
     _words = words("passport")
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        if not hinted and "passport" not in lower(text):
+        if not hinted and "passport" not in in_lower_case(text):
             return
         for match in self._number.finditer(text):
             start = match.start() - (match.end() - match.start() == 8)
@@ -81,6 +84,8 @@ class UsDriverLicense(PatternRecognizer):
     entity: ClassVar[str] = "US_DRIVER_LICENSE"
     column_words: ClassVar[str | None] = r"\bdriv(er|ers|er s|ing) ?licen[cs]e|\bdln?\b( (no|num|number))?$"
     shape: ClassVar[str | None] = r"[0-9](?:[ -]?[A-Za-z]{0,2}[ -]?[0-9]){4}"
+    beside: ClassVar[tuple[str, ...]] = ("driver", "driving", "dl")
+    reach: ClassVar[int | None] = 128
     needs: ClassVar[str | None] = _LICENSE_WORDS
     # As the states publish them, without separators: how many digits, and letters in front, in between and behind.
     _states = re.compile(

@@ -90,13 +90,16 @@ class PatternRecognizer:
     anchors
         Regular expressions likewise, for what has neither digits nor a literal; quickest where they begin with a certain character.
     reach
-        How many characters on each side of a literal or a match of an anchor decide about a finding, the finding itself included. `find`
-        then reads no more of the text than that. None: all of it.
+        How many characters on each side of a literal, a match of an anchor or a word beside decide about a finding, the finding itself
+        included. `find` then reads no more of the text than that. None: all of it.
+    beside
+        Strings in lower case, for entities that only words make personal: one of them stands, in any case, within `reach` of every finding
+        unless the entity is hinted. `find` then reads what is around them, and `shape` only says what hinted findings look like.
     needs
         A regular expression, searched ignoring case, of the words without which no finding reaches the default threshold unless hinted.
         None: findings can reach it by themselves. Empty: no finding reaches it.
 
-    Where the entity is hinted, a recognizer without `shape` reads everything, so `literals` may also be words that have to stand nearby.
+    Where the entity is hinted, a recognizer without `shape` reads everything.
 
     `shape`, `anchors` and `needs` are run by Python and by RE2, so they do not look around nor back.
     """
@@ -107,6 +110,7 @@ class PatternRecognizer:
     literals: ClassVar[tuple[str, ...]] = ()
     anchors: ClassVar[tuple[str, ...]] = ()
     reach: ClassVar[int | None] = None
+    beside: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[str | None] = None
 
     @property

@@ -115,12 +115,13 @@ class CnTravelPermit(_Lettered):
 class CnLicensePlate(PatternRecognizer):
     """Vehicle plates (GA 36-2018): province, letter, five characters, six on new-energy vehicles; also those of Hong Kong and Macau cars.
 
-    Province characters that are everyday words too (新 is "new", 黑 is "black") need other words that speak for a plate.
+    Province characters that are everyday words too (新 is "new", 黑 is "black") need other words that speak for a plate, or the plate's dot.
     """
 
     entity: ClassVar[str] = "CN_LICENSE_PLATE"
     column_words: ClassVar[str] = r"车牌|車牌|牌照|号牌|\b(license )?plate\b"
-    shape: ClassVar[str] = r"[A-Za-z][ .·•・‧∙-]?[0-9](?:[A-Za-z]{0,2}[0-9]){2}"
+    literals: ClassVar[tuple[str, ...]] = tuple("京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼")
+    reach: ClassVar[int] = 64
     _body = "0-9A-HJ-NP-Z"
     _plate = re.compile(
         r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼] ?[A-Z][ .·•・‧∙-]?"
@@ -128,6 +129,7 @@ class CnLicensePlate(PatternRecognizer):
         re.IGNORECASE,
     )
     _everyday = "新黑青云"
+    _dot = re.compile("[·•・‧∙]")
     _words = re.compile(
         r"车牌|車牌|车号|号牌|牌照|挪车|停车|车主|车辆|违章|违停|司机|轿车|货车|汽车|开车|驾驶|车险|追尾|剐蹭|肇事|交警|限行|超速|plate",
         re.IGNORECASE,
@@ -139,5 +141,6 @@ class CnLicensePlate(PatternRecognizer):
             if sum(c.isdigit() for c in match.group()) < 3:
                 continue
             supported = hinted or near(self._words, text, start, end)
-            score = (0.5 if text[start] in self._everyday else 0.8) + CONTEXT_BONUS * supported
+            sure = text[start] not in self._everyday or self._dot.search(match.group()) is not None
+            score = (0.8 if sure else 0.5) + CONTEXT_BONUS * supported
             yield Finding(self.entity, start, end, min(0.95, score), "plate format" + (", words nearby" if supported else ""))

@@ -21,7 +21,8 @@ class CnDateOfBirth(PatternRecognizer):
     entity: ClassVar[str] = "DATE_OF_BIRTH"
     column_words: ClassVar[str] = r"出生|生日"
     shape: ClassVar[str] = r"[0-9] ?年|[0-9] ?月|[0-9]{4}[./-][0-9]|\b[0-9]{8}\b"
-    literals: ClassVar[tuple[str, ...]] = ("一九", "二〇", "二○", "二零")
+    beside: ClassVar[tuple[str, ...]] = ("生", "诞", "誕")
+    reach: ClassVar[int] = 64
     needs: ClassVar[str] = r"出生|生日|生于|生於|生辰|生人|诞|誕|(?:日|号|號|月|年) ?生"
     _numeral = "零〇○一二三四五六七八九"
     _date = re.compile(
@@ -63,8 +64,9 @@ class CnPostalCode(PatternRecognizer):
     entity: ClassVar[str] = "POSTAL_CODE"
     column_words: ClassVar[str] = r"邮编|邮政编码|郵遞區號|郵政編碼"
     shape: ClassVar[str] = r"\b[0-9]{6}\b"
-    literals: ClassVar[tuple[str, ...]] = ("邮编", "邮政编码", "邮码", "郵遞區號", "郵政編碼", "郵編")
-    needs: ClassVar[str] = "|".join(literals)
+    beside: ClassVar[tuple[str, ...]] = ("邮编", "邮政编码", "邮码", "郵遞區號", "郵政編碼", "郵編")
+    reach: ClassVar[int] = 48
+    needs: ClassVar[str] = "|".join(beside)
     _labelled = re.compile(rf"(?:{needs}){_LINK}([0-9]{{6}}|[0-9]{{5}}|[0-9]{{3}})(?![0-9A-Za-z_])")
     _followed = re.compile(rf"[0-8](?<![0-9A-Za-z_.-][0-8])[0-9]{{5}}(?= ?\((?:{needs})\))")
     _bare = re.compile(r"[0-8](?<![0-9A-Za-z_.-][0-8])[0-9]{5}(?![0-9A-Za-z_]|[.-][0-9])")

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers import validators
-from affidavit_governance.masking.recognizers.base import CELL, CONTEXT_BONUS, PatternRecognizer, near, whole_groups
+from affidavit_governance.masking.recognizers.base import CONTEXT_BONUS, PatternRecognizer, near, whole_groups
 from affidavit_governance.masking.recognizers.countries import COUNTRIES
 
 
@@ -84,19 +84,15 @@ class SwiftCode(PatternRecognizer):
 
     entity: ClassVar[str] = "SWIFT_CODE"
     column_words: ClassVar[str | None] = r"\bswift\b|\bbic\b"
-    literals: ClassVar[tuple[str, ...]] = ("swift", "Swift", "SWIFT", "bic", "Bic", "BIC", "银行国际代码")
+    beside: ClassVar[tuple[str, ...]] = ("swift", "bic", "银行国际代码")
     reach: ClassVar[int | None] = 96
     _code = re.compile(r"[A-Z](?<![0-9A-Za-z_][A-Z])[A-Z]{3}([A-Z]{2})[0-9A-Z]{2}(?:[0-9A-Z]{3})?(?![0-9A-Za-z_])")
-    _words = re.compile(r"swift|Swift|SWIFT|\b(?:bic|Bic|BIC)\b|银行国际代码", re.ASCII)
+    needs: ClassVar[str | None] = r"swift|\bbic\b|银行国际代码"
+    _words = re.compile(r"swift|\bbic\b|银行国际代码", re.IGNORECASE | re.ASCII)
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
         for match in self._code.finditer(text):
             # Kosovo has no ISO code; banks use XK.
             country = match.group(1) in COUNTRIES or match.group(1) == "XK"
-            if country and (hinted or self._named(text, match.start(), match.end())):
+            if country and (hinted or near(self._words, text, match.start(), match.end())):
                 yield Finding(self.entity, match.start(), match.end(), 0.7, "country code, words nearby")
-
-    def _named(self, text: str, start: int, end: int) -> bool:
-        cell = text.rfind(CELL, 0, start) + 1
-        after = text[end : end + 14].partition(CELL)[0]
-        return self._words.search(text, max(cell, start - 40), start) is not None or self._words.search(after) is not None

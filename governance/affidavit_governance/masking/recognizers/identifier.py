@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers.base import CELL, PatternRecognizer, near
+from affidavit_governance.masking.recognizers.plain import in_lower_case
 
 WITH_WORDS = 0.97
 """Score of an identifier that passes its check and that a word nearby, or the column's name, names: surer than a telephone number's shape."""
 
-_LOWER = {code: chr(code + 32) for code in range(65, 91)}
 _SEPARATORS = str.maketrans("", "", " .-/|\u00b7")
 
 
@@ -32,12 +32,6 @@ def occurrences(strings: Sequence[str], text: str) -> list[int]:
     return sorted(found)
 
 
-def lower(text: str) -> str:
-    """`text` in lower case, character for character: the one letter that would become two stays."""
-    lowered = text.lower()
-    return lowered if len(lowered) == len(text) else text.translate(_LOWER)
-
-
 def windows(stems: Sequence[str], named: re.Pattern[str], text: str, *, reach: int, hinted: bool = False) -> Iterator[tuple[int, int]]:
     """The stretches of `text` that follow words, up to `reach` characters and inside their cell; all of it where `hinted`.
 
@@ -47,7 +41,7 @@ def windows(stems: Sequence[str], named: re.Pattern[str], text: str, *, reach: i
         yield 0, len(text)
         return
     done = 0
-    for at in occurrences(stems, lower(text)):
+    for at in occurrences(stems, in_lower_case(text)):
         match = named.match(text, at)
         if match is None:
             continue
@@ -86,7 +80,7 @@ class Identifier(PatternRecognizer):
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
         if self._stems and not hinted:
-            lowered = lower(text)
+            lowered = in_lower_case(text)
             if not any(stem in lowered for stem in self._stems):
                 return
         for match in self._pattern.finditer(text):

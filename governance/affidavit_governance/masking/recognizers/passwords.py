@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers.base import PatternRecognizer
-from affidavit_governance.masking.recognizers.identifier import lower, occurrences
+from affidavit_governance.masking.recognizers.identifier import occurrences
+from affidavit_governance.masking.recognizers.plain import in_lower_case
 
 _NO_SECRET = re.compile(
     r"[*\u2022x.#_-]+|(?:your|my|the|enter|insert|change|example|placeholder|none|null|nil|true|false|undefined|required|optional|string|str|int|bool|empty|hidden|redacted"
@@ -56,7 +57,7 @@ class Password(PatternRecognizer):
     _address = re.compile(r"://[^\s/:@\x1e]{0,64}:(?P<bare>[^\s/@\x1e]{2,128}+)@[0-9A-Za-z\[]")
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for at in occurrences(self._names, lower(text)):
+        for at in occurrences(self._names, in_lower_case(text)):
             match = self._named.match(text, at)
             finding = self._assigned(text, match) if match else None
             if finding:
@@ -94,7 +95,7 @@ class NamedKey(PatternRecognizer):
     )
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for at in occurrences(("key", "token", "secret", "bearer"), lower(text)):
+        for at in occurrences(("key", "token", "secret", "bearer"), in_lower_case(text)):
             match = self._named.match(text, at)
             if match is None:
                 continue

@@ -9,11 +9,12 @@ from typing import ClassVar
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers.base import PatternRecognizer, near
 from affidavit_governance.masking.recognizers.dates import dates
-from affidavit_governance.masking.recognizers.identifier import lower, occurrences, windows, words
+from affidavit_governance.masking.recognizers.identifier import occurrences, windows, words
+from affidavit_governance.masking.recognizers.plain import in_lower_case
 
 _WITH_WORDS = 0.85
 
-_BIRTH_STEMS = ("born", "birth", "dob", "d.o.b", "geb", "naissance", "n\u00e9", "naci", "nato ", "nata ", "nasc")
+_BIRTH_STEMS = ("born", "birth", "dob", "d.o.b", "geb", "naissance", "n\u00e9", "n\u00c9", "naci", "nato ", "nata ", "nasc")
 _POST_STEMS = ("zip", "post", "plz", "kod pocztowy", "pincode", "pin code")
 _PLATE_STEMS = ("plate", "reg", "kennzeichen", "immatriculation", "targa", "matr", "kenteken", "vrm")
 _PLATE_WORDS = (
@@ -31,6 +32,8 @@ class DateOfBirth(PatternRecognizer):
         r"|\bnacimiento\b|\bnascita\b|\bnascimento\b|\bgeboortedatum\b"
     )
     shape: ClassVar[str | None] = r"\b[0-9]{4}(?:\b|[0-9]{4})|[0-9]{1,2}[ ./-] ?[0-9]{1,2}[ ./-] ?[0-9]{2}|[A-Za-z]-[0-9]{2}"
+    beside: ClassVar[tuple[str, ...]] = _BIRTH_STEMS
+    reach: ClassVar[int | None] = 128
     needs: ClassVar[str | None] = (
         r"\bborn\b|birth|\bdob\b|d\.o\.b|geboren|geburts|geboorte|\bgeb\.|naissance|\bnée? le|nacid|nacimiento|\bnat[oa] (?:il|a)\b|nasci"
     )
@@ -46,7 +49,7 @@ class DateOfBirth(PatternRecognizer):
                 yield Finding(self.entity, first, last, _WITH_WORDS, "calendar, words nearby")
         if hinted:
             return
-        for at in occurrences(("birth", "dob", "geboren"), lower(text)):
+        for at in occurrences(("birth", "dob", "geboren"), in_lower_case(text)):
             for first, last in dates(text, max(0, at - 45), at):
                 if self._follow.match(text, last):
                     yield Finding(self.entity, first, last, _WITH_WORDS, "calendar, words nearby")
@@ -66,6 +69,8 @@ class PostalCode(PatternRecognizer):
     entity: ClassVar[str] = "POSTAL_CODE"
     column_words: ClassVar[str | None] = r"\bzip( ?code)?\b|\bpost(al)? ?(code|nr)\b|\bplz\b|\bpostleitzahl\b|\bpin ?code\b"
     shape: ClassVar[str | None] = r"\b[0-9]{3,7}(?:\b| ?[A-Za-z]{2}\b)|[0-9]{2}-[0-9]{3}|[A-Za-z][0-9][0-9A-Za-z]? ?[0-9][A-Za-z]"
+    beside: ClassVar[tuple[str, ...]] = _POST_STEMS
+    reach: ClassVar[int | None] = 64
     needs: ClassVar[str | None] = r"\bzip|postal|post ?code|\bplz|postleitzahl|postn|kod pocztowy|\bpin ?code"
     _named = words(
         r"(?:\bzip(?: ?code)?|postal(?: code)?|post ?code|\bplz|postleitzahl|postn(?:umme)?r|kod pocztowy|\bpin ?code)s?\b"
@@ -82,7 +87,7 @@ class PostalCode(PatternRecognizer):
         if hinted:
             starts = [match.start() for match in self._begin.finditer(text)]
         else:
-            named = (self._named.match(text, at) for at in occurrences(_POST_STEMS, lower(text)))
+            named = (self._named.match(text, at) for at in occurrences(_POST_STEMS, in_lower_case(text)))
             starts = [match.end() for match in named if match]
         done = 0
         for start in starts:
@@ -121,6 +126,8 @@ class LicensePlate(PatternRecognizer):
         r"|\bmatr[ií]cula\b|\bkenteken\b|\bvrm\b|\bvehicle reg"
     )
     shape: ClassVar[str | None] = r"[A-Z][ -]?[0-9]{1,4}|[0-9]{1,4}[ -]?[A-Z]"
+    beside: ClassVar[tuple[str, ...]] = _PLATE_STEMS
+    reach: ClassVar[int | None] = 96
     needs: ClassVar[str | None] = _PLATE_WORDS
     _words = words(_PLATE_WORDS.replace("vehicle reg", "(?<=vehicle )reg"))
     _begin = re.compile(r"[0-9A-Z\u00c4\u00d6\u00dc](?<![0-9A-Za-z_-][0-9A-Z\u00c4\u00d6\u00dc])")

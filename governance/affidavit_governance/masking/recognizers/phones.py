@@ -37,9 +37,10 @@ class Phone(PatternRecognizer):
         r"([ ]?(?:[xX]|[eE][xX][tT]\.?)[ ]?[0-9]{1,6})?+"
     )
     _group = re.compile(r"[0-9]+")
+    _mobile = re.compile(r"(?:86|0086)?1[3-9][0-9]{9}")
     _words = re.compile(
         r"phone|\btel\b|telef|\bcall|mobile|\bcell|\bfax|\bdesk\b|contact|\bdial|\bsms\b|whatsapp|text me"
-        r"|office(?:\W{0,3}$|(?<=^office)|(?<=^\Woffice)|(?<=^\W\Woffice)|(?<=^\W\W\Woffice))|messag|answer|reach|\bring\b|hotline|电话|手机|联系|致电|热线|座机|传真|号码",
+        r"|office(?:\W{0,3}$|(?<=^office)|(?<=^\Woffice)|(?<=^\W\Woffice)|(?<=^\W\W\Woffice))|messag|answer|reach|\bring\b|hotline|电话|手机|联系|致电|热线|座机|传真",
         re.IGNORECASE,
     )
     _continued = re.compile(r"[:,][0-9]")
@@ -78,24 +79,27 @@ class Phone(PatternRecognizer):
             return
         # Several numbers in a row: of these only forms that nothing else has.
         at = 0
-        while at + 2 < len(groups):
+        while at < len(groups):
             lengths = [last - first for first, last in groups[at : at + 3]]
-            first, last = groups[at][0], groups[at + 2][1]
-            if lengths in ([3, 3, 4], [3, 4, 4]) and self._score(text, first, groups[at : at + 3])[0] >= 0.7:
-                yield Finding(self.entity, first, last, 0.7, "national form")
-                at += 3
+            size = 3 if lengths in ([3, 3, 4], [3, 4, 4]) else 1 if lengths[0] == 11 else 0
+            number = groups[at : at + size]
+            if number and self._score(text, number[0][0], number)[0] >= 0.7:
+                yield Finding(self.entity, number[0][0], number[-1][1], 0.7, "national form")
+                at += size
             else:
                 at += 1
 
     def _score(self, text: str, start: int, groups: Groups) -> tuple[float, str]:
         """How sure a run of digit groups is one telephone number, and why; 0 where it is not."""
         parts = [text[first:last] for first, last in groups]
-        lengths = [len(part) for part in parts]
         digits = "".join(parts)
-        between = {text[last:first] for (_, last), (first, _) in pairwise(groups)}
-        if not 7 <= len(digits) <= _MAX_DIGITS or self._other(text, start, groups, parts, lengths, between):
+        if not 7 <= len(digits) <= _MAX_DIGITS:
             return 0.0, ""
-        if re.fullmatch(r"(?:86|0086)?1[3-9][0-9]{9}", digits) and lengths in ([11], [13], [15], [3, 4, 4], [3, 8], [2, 11], [2, 3, 4, 4]):
+        lengths = [len(part) for part in parts]
+        between = {text[last:first] for (_, last), (first, _) in pairwise(groups)}
+        if self._other(text, start, groups, parts, lengths, between):
+            return 0.0, ""
+        if self._mobile.fullmatch(digits) and lengths in ([11], [13], [15], [3, 4, 4], [3, 8], [2, 11], [2, 3, 4, 4]):
             return 0.75, "Chinese mobile"
         if lengths in ([3, 3, 4], [10], [1, 3, 3, 4], [3, 3, 3, 4], [11]) and (found := _north_american(digits, lengths)):
             return found, "numbering plan"

@@ -47,3 +47,8 @@ def _run(match: re.Match[str]) -> str:
 def plain(text: str) -> str:
     """`text` with full-width and other scripts' digits, full-width ASCII, unusual spaces and dashes as plain ASCII, character for character."""
     return text if text.isascii() else _pattern().sub(_run, text)
+
+
+def in_lower_case(text: str) -> str:
+    """`text` with small letters for ASCII's capitals. Of other scripts `str.lower` would take ten times as long, and make two characters of one."""
+    return text.lower() if text.isascii() else text.encode(errors="surrogatepass").lower().decode(errors="surrogatepass")

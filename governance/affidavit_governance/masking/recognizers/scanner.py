@@ -14,6 +14,7 @@ from itertools import accumulate
 
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers.base import CELL, PatternRecognizer
+from affidavit_governance.masking.recognizers.plain import in_lower_case
 from affidavit_governance.masking.recognizers.present import Present
 
 _GAP, _EDGE = 3, 2
@@ -44,27 +45,33 @@ class Scanner:
     def __init__(self, recognizers: Sequence[PatternRecognizer]) -> None:
         self.recognizers = tuple(recognizers)
         self._always: list[int] = []
+        self._wordy: list[int] = []
         self._literals: dict[str, list[int]] = {}
+        self._beside: dict[str, list[int]] = {}
         self._anchors: list[tuple[re.Pattern[str], int]] = []
         self._shapes: list[tuple[re.Pattern[str], int]] = []
         for at, recognizer in enumerate(self.recognizers):
-            if recognizer.shape is None and not recognizer.anchors and not recognizer.literals:
+            if recognizer.shape is None and not (recognizer.anchors or recognizer.literals or recognizer.beside):
                 self._always.append(at)
             for literal in recognizer.literals:
                 self._literals.setdefault(literal, []).append(at)
             self._anchors += [(re.compile(anchor), at) for anchor in recognizer.anchors]
-            if recognizer.shape is not None:
+            for word in recognizer.beside:
+                self._beside.setdefault(word, []).append(at)
+            if recognizer.shape is None or recognizer.beside:
+                self._wordy.append(at)
+            else:
                 self._shapes.append((re.compile(recognizer.shape, re.ASCII), at))
         self._looks = _Looks({char for recognizer in self.recognizers for char in recognizer.shape or ""})
         self._seen: dict[str, tuple[int, ...]] = {}
-        self._present = Present(list(self._literals))
+        self._present = Present(list(self._literals), list(self._beside))
 
     def find(self, text: str, hints: Collection[str] = ()) -> list[Finding]:
         """All findings in plain `text`, in no order; `hints` are entities that something outside the text speaks for."""
         windows = self._by_shape(text)
         whole = self._by_mark(text, windows)
         if hints:
-            whole.update(at for at, recognizer in enumerate(self.recognizers) if recognizer.shape is None and recognizer.entity in hints)
+            whole.update(at for at in self._wordy if self.recognizers[at].entity in hints)
         found: list[Finding] = []
         for at in whole:
             recognizer = self.recognizers[at]
@@ -98,16 +105,19 @@ class Scanner:
         return windows
 
     def _by_mark(self, text: str, windows: dict[int, list[int]]) -> set[int]:
-        """Add the parts around literals and anchors to `windows`; the recognizers that have to read the whole text."""
+        """Add the parts around literals, words and anchors to `windows`; the recognizers that have to read the whole text."""
         whole = set(self._always)
         near: dict[int, list[tuple[int, int]]] = {}
-        for literal in self._present(text):
-            for at in self._literals[literal]:
-                reach = self.recognizers[at].reach
-                if reach is None:
-                    whole.add(at)
-                else:
-                    near.setdefault(at, []).extend((i - reach, i + len(literal) + reach) for i in _occurrences(text, literal))
+        lower = in_lower_case(text)
+        literals, words = self._present(text, lower)
+        for owners, marks, where in ((self._literals, literals, text), (self._beside, words, lower)):
+            for mark in marks:
+                for at in owners[mark]:
+                    reach = self.recognizers[at].reach
+                    if reach is None:
+                        whole.add(at)
+                    else:
+                        near.setdefault(at, []).extend((i - reach, i + len(mark) + reach) for i in _occurrences(where, mark))
         for anchor, at in self._anchors:
             reach = self.recognizers[at].reach
             if reach is not None:

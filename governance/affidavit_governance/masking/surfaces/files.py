@@ -42,6 +42,7 @@ def mask_file(
     query: str | None = None,
     table: str | None = None,
     replace: bool = False,
+    anonymise: bool = False,
     registry: Any = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -61,6 +62,8 @@ def mask_file(
         Where to write, where `target` is a database.
     replace
         Let the new table take the place of one that is there.
+    anonymise
+        Make the quasi-identifiers coarser until the policy's release rule holds. All masked rows are then in memory.
     registry
         Where sources are registered; default: the bundled ones.
     progress
@@ -69,7 +72,8 @@ def mask_file(
     Returns
     -------
     dict
-        ``rows``, and ``columns``: operator, entity and cells masked by column name. For text ``lines`` and ``findings`` by entity. No values.
+        ``rows``, and ``columns``: operator, entity and cells masked by column name; where the policy has a release rule, ``release``: what was
+        measured. For text ``lines`` and ``findings`` by entity. No values.
 
     Raises
     ------
@@ -77,6 +81,8 @@ def mask_file(
         `target` has an ending that cannot be written, is the source itself, or the policy names an unknown column.
     InvalidInput
         `source` cannot be read as a table, or is no UTF-8 text.
+    Refused
+        The masked rows miss the policy's release rule; nothing is written.
     """
     check_key(key)
     tools = tools or tools_for(policy)
@@ -84,6 +90,8 @@ def mask_file(
     if not is_url(target) and not is_url(source):
         _refuse_same(Path(source), Path(target))
         if is_text_file(source) and is_text_file(target):
+            if anonymise:
+                raise UsageError("Free text has no columns that could be made coarser.", hint="Leave anonymise out.")
             return mask_text_file(Path(source), Path(target), policy=policy, key=key, tools=tools, progress=tell)
     if is_url(target):
         if not table:
@@ -96,13 +104,69 @@ def mask_file(
     check_policy(policy, rows.sample, tools)
     plan = plan_for(rows.sample, policy, tools=tools, key=key)
     masker = Masker(plan, rows.sample.schema, key, table=rows.sample.name, tools=tools)
+    out = _out(policy, anonymise)
     done = 0
     with _writer(target, table, source=source, replace=replace, compression=rows.compression) as writer:
         for batch in rows.batches():
-            writer.write(masker.table(pa.Table.from_batches([batch])))
+            out.write(masker.table(pa.Table.from_batches([batch])), writer)
             done += batch.num_rows
             tell(done, rows.total)
-    return {"rows": done, "columns": masker.report()}
+        release = out.close(writer)  # before the writer lets anything out
+    return {"rows": done, "columns": masker.report()} | release
+
+
+class _Out:
+    """Hands masked rows on as they come."""
+
+    def write(self, masked: pa.Table, writer: Writer) -> None:
+        writer.write(masked)
+
+    def close(self, writer: Writer) -> dict[str, Any]:
+        """What the report says of the release."""
+        return {}
+
+
+class _Gated(_Out):
+    """Hands masked rows on as they come, and refuses at the end where they miss the policy's release rule."""
+
+    def __init__(self, policy: MaskingPolicy) -> None:
+        from affidavit_governance.masking.anonymity.release import ReleaseGate  # most policies do without
+
+        self._gate = ReleaseGate(policy)
+
+    def write(self, masked: pa.Table, writer: Writer) -> None:
+        writer.write(masked)
+        self._gate.add(masked)
+
+    def close(self, writer: Writer) -> dict[str, Any]:
+        report = self._gate.check()
+        return {} if report is None else {"release": report.to_json()}
+
+
+class _Anonymised(_Out):
+    """Keeps all masked rows in memory, and hands them on with quasi-identifiers coarse enough for the policy's release rule."""
+
+    def __init__(self, policy: MaskingPolicy) -> None:
+        self._policy = policy
+        self._rows: list[pa.Table] = []
+
+    def write(self, masked: pa.Table, writer: Writer) -> None:
+        self._rows.append(masked)
+
+    def close(self, writer: Writer) -> dict[str, Any]:
+        from affidavit_governance.masking.anonymity.release import anonymise_for_release, check_release
+
+        made = anonymise_for_release(pa.concat_tables(self._rows), self._policy)
+        report = check_release(made.data, self._policy)
+        assert report is not None
+        writer.write(made.data)
+        return {"release": report.to_json() | {"loss": made.loss, "loss_of": dict(made.loss_of)}}
+
+
+def _out(policy: MaskingPolicy, anonymise: bool) -> _Out:
+    if anonymise and policy.release is None:
+        raise UsageError("The policy does not say how anonymous the rows must be.", hint="Add masking.release, for example {k: 5}.")
+    return _Anonymised(policy) if anonymise else _Gated(policy) if policy.release is not None else _Out()
 
 
 def _writer(target: str | Path, table: str | None, *, source: str | Path, replace: bool, compression: str) -> AbstractContextManager[Writer]:

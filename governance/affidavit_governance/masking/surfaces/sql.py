@@ -39,7 +39,7 @@ def table_writer(url: str, table: str, *, replace: bool, reading: str) -> Iterat
     replace
         Let it take the place of a table that is there.
     reading
-        Where the rows come from: SQLite cannot be read and written at once, so that rows for the same file wait in a temporary one, masked.
+        Where the rows come from: SQLite's writer waits for its readers, so rows for the same file are held in a temporary one, masked.
 
     Raises
     ------
@@ -187,10 +187,6 @@ def _engine(place: str) -> tuple[sa.Engine, str]:
 def _begin_for_real(engine: sa.Engine) -> None:
     """Python's sqlite3 begins a transaction only at the first INSERT, and a CREATE TABLE before it would stand alone; the recipe is SQLAlchemy's."""
     from sqlalchemy import event
-
-    @event.listens_for(engine, "connect")
-    def _(connection: Any, record: object) -> None:
-        connection.isolation_level = None
 
     @event.listens_for(engine, "begin")
     def _(connection: sa.Connection) -> None:
