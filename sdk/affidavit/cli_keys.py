@@ -74,8 +74,10 @@ def provider(
     as_json: Json = False,
 ) -> None:
     """Seal the workspace's secrets through another key provider; only keyring.json changes."""
+    from affidavit.interfaces.keys import parse_settings
+
     with open_workspace(workspace, actor=actor) as opened:
-        label = _keys(opened).provide(name, _settings(settings or []), passphrase=_new_passphrase() if name == "passphrase" else None)
+        label = _keys(opened).provide(name, parse_settings(settings or []), passphrase=_new_passphrase() if name == "passphrase" else None)
     if as_json:
         print_json({"provider": name, "label": label})
     else:
@@ -100,16 +102,6 @@ def destroy(
 
 def _keys(workspace: Workspace) -> Any:
     return workspace.service("keys")(workspace)
-
-
-def _settings(pairs: list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals and value):
-            raise UsageError("A setting of the key provider is not of the form name=value.", hint="For example --set key_id=alias/affidavit.")
-        found[name] = value
-    return found
 
 
 def _new_passphrase() -> str:

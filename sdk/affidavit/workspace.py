@@ -345,9 +345,7 @@ class Workspace:
         """Masks one request to a language model and unmasks its reply, under the workspace's policy and key (docs/masking-prompts.md)."""
         return self.service("prompt_masker")(self, **options)
 
-    def reveal(
-        self, data: Any, *, purpose: str, by: Approver | None = None, fields: revealing.Fields = None, table: str | None = None
-    ) -> Any:
+    def reveal(self, data: Any, *, purpose: str, by: Approver | None = None, fields: revealing.Fields = None, table: str | None = None) -> Any:
         """Masked rows (or the values of one column) with originals, where the policy allows `by` to see them for `purpose` (docs/revealing.md)."""
         return revealing.reveal(self, data, purpose=purpose, by=by, fields=fields, table=table)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from affidavit.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +73,14 @@ class KeyProvider(Protocol):
             Another key or context, or `wrapped` was changed.
         """
         ...
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
+    """A provider's settings from ``name=value`` texts. Raises UsageError, which quotes none of them."""
+    settings = {}
+    for number, pair in enumerate(pairs, 1):
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"Setting {number} of the key provider is not of the form name=value.", hint="For example key_id=alias/affidavit.")
+        settings[name] = value
+    return settings

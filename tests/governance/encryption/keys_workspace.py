@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,8 +65,6 @@ def fill(workspace: SimpleNamespace, number: int) -> None:
 
 def read_all(workspace: SimpleNamespace, number: int) -> None:
     """Every thing that `fill` sealed opens to what it was; so does all evidence."""
-    import hashlib
-
     for each in range(number):
         digest = hashlib.sha256(b"object %d" % each).hexdigest()
         assert workspace.objects.get(digest, purpose="artifact") == b"object %d" % each
@@ -77,3 +76,9 @@ def read_all(workspace: SimpleNamespace, number: int) -> None:
     for row in rows:
         assert workspace.keyring.open(bytes(row.sealed), purpose="row", name=str(row.number)) == b"row %d" % row.number
     assert len(list(workspace.ledger.entries())) == len(workspace.ledger)
+
+
+def open_and_identify(location: str) -> str:
+    """Open or make a workspace's keys; gives the verifier key. Here, where a process that a test spawns can import it."""
+    with Store.open(location) as store:
+        return open_keyring(store).verifier_key

@@ -17,6 +17,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from keys_workspace import open_and_identify
 
 from affidavit.errors import AffidavitError, IntegrityError, InvalidInput, UsageError
 from affidavit.store import Objects, Store
@@ -170,11 +171,6 @@ def test_a_passphrase_for_a_workspace_without_one_is_refused(folder_store: Store
     open_keyring(folder_store)
     with pytest.raises(UsageError, match="is not sealed by a passphrase"):
         open_keyring(folder_store, passphrase="x")
-
-
-def open_and_identify(location: str) -> str:
-    with Store.open(location) as store:
-        return open_keyring(store).verifier_key
 
 
 def test_processes_that_open_a_new_workspace_at_once_agree_on_its_keys(store_location: str) -> None:

@@ -56,7 +56,9 @@ def test_the_catalogue_names_each_recognizer_once_and_by_its_entity() -> None:
 
 @pytest.mark.parametrize("recognizer", patterns(), ids=lambda r: r.entity)
 def test_each_bundled_recognizer_says_where_its_findings_can_be(recognizer: PatternRecognizer) -> None:
-    assert recognizer.shape or recognizer.anchors or recognizer.literals or recognizer.beside, "its `find` would read every text, and the prefilter would pass every cell"
+    assert recognizer.shape or recognizer.anchors or recognizer.literals or recognizer.beside, (
+        "its `find` would read every text, and the prefilter would pass every cell"
+    )
     for pattern in (recognizer.shape, *recognizer.anchors, recognizer.needs):
         assert pattern is None or ("(?=" not in pattern and "(?<" not in pattern and "(?!" not in pattern)
     if recognizer.shape:

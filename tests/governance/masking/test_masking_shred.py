@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from affidavit.approver import Approver
-from affidavit.errors import Refused, UsageError
+from affidavit.errors import InvalidInput, Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.workspace import Workspace
 from affidavit_governance.access.roster import signature_holds
@@ -149,6 +149,13 @@ def test_an_unknown_subject_is_said_without_the_id_or_others(clinic: Clinic) -> 
 def test_a_subject_and_a_reason_are_needed(clinic: Clinic, subject: str, reason: str) -> None:
     with pytest.raises(UsageError, match="subject to shred|needs a reason"):
         clinic.shred(subject, reason)
+
+
+def test_a_reason_with_personal_data_is_refused_before_anything_is_destroyed(clinic: Clinic) -> None:
+    with pytest.raises(InvalidInput, match="reason holds personal data"):
+        clinic.shred(reason="asked by jana.planted@example.org")
+    assert clinic.reveal() == ROWS
+    assert "jana" not in json.dumps([e.statement for e in clinic.workspace.ledger.entries()])
 
 
 # -- who may --------------------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from affidavit.errors import AffidavitError, UsageError
+from affidavit.interfaces.keys import parse_settings
 from affidavit_governance.encryption.providers.environment import KEY
 from affidavit_governance.encryption.providers.passphrase import PASSPHRASE
 
@@ -40,17 +41,6 @@ def choose(passphrase: str | None) -> tuple[str, dict[str, str]]:
         what = "a passphrase" if phrase is not None else KEY
         raise UsageError(f"Both {KEYS} and {what} are set; a workspace is sealed by exactly one.", hint="Unset one of the two.")
     return name, settings
-
-
-def parse_settings(pairs: list[str]) -> dict[str, str]:
-    """``key=value`` texts as a dictionary. Raises UsageError, which quotes no value."""
-    settings = {}
-    for number, pair in enumerate(pairs, 1):
-        key, equals, value = pair.partition("=")
-        if not (key and equals and value):
-            raise UsageError(f"Setting {number} of the key provider is not of the form name=value.")
-        settings[key] = value
-    return settings
 
 
 def make(registry: Registry, name: str, settings: Mapping[str, Any], owner: KeyOwner) -> KeyProvider:

@@ -43,7 +43,7 @@ class CnUscc(PatternRecognizer):
 
     entity: ClassVar[str] = "CN_USCC"
     column_words: ClassVar[str] = r"信用代码|信用代碼|税号|稅號|纳税人识别|\buscc\b"
-    shape: ClassVar[str] = r"[0-9A-Za-z][0-9](?:[ -]?[0-9]){6}(?:(?:[ -]?[0-9]){10}|(?:[ -]?[0-9]){0,9}[ -]?[A-Za-z])"
+    shape: ClassVar[str] = r"(?:^|[^0-9A-Za-z])[0-9A-Za-z][0-9](?:[ -]?[0-9]){6}(?:(?:[ -]?[0-9]){10}|(?:[ -]?[0-9]){0,9}[ -]?[A-Za-z])"
     _code = re.compile(
         r"[1-9](?<=[1-9ANYany][1-9])(?<![0-9A-Za-z][1-9ANYany][1-9])(?:[ -]?+[0-9]){6}(?:[ -]?+[0-9A-HJ-NP-RTUW-Ya-hj-np-rtuw-y]){10}(?![0-9A-Za-z])"
     )

@@ -101,7 +101,7 @@ class AddressPostalCode(PatternRecognizer):
     """Postal codes that their form shows in an address: American behind a state (``IL 62704``), British and Canadian where a street is near."""
 
     entity: ClassVar[str] = "POSTAL_CODE"
-    shape: ClassVar[str | None] = r"[A-Z] [0-9]{5}|[A-Z][0-9]{1,2}[A-Z]? ?[0-9][A-Z]"
+    shape: ClassVar[str | None] = r"[A-Z] [0-9]{5}\b|[A-Z][0-9]{1,2}[A-Z]? ?[0-9][A-Z][0-9A-Z]\b"
     _states = frozenset(re.findall("..", "ALAKAZARCACOCTDEDCFLGAHIIDILINIAKSKYLAMEMDMAMIMNMSMOMTNENVNHNJNMNYNCNDOHOKORPAPRRISCSDTNTXUTVTVAWAWVWIWY"))
     _american = re.compile(r"[A-Z](?<=, [A-Z])[A-Z] ([0-9]{5}(?:-[0-9]{4})?)(?![0-9A-Za-z_]|[.,-][0-9])")
     _lettered = re.compile(r"[A-Z](?<![0-9A-Za-z_-][A-Z])(?:[A-Z]?[0-9][0-9A-Z]? ?[0-9][A-Z]{2}|[0-9][A-Z] ?[0-9][A-Z][0-9])(?![0-9A-Za-z_]|-[0-9])")

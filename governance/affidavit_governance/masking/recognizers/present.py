@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from affidavit_governance.masking.recognizers.plain import in_lower_case
+
 _SHORT = 512
 """Up to so many characters, searching for each string is quicker than noting triples."""
 
@@ -18,8 +20,8 @@ _TRIPLES = 4
 class Present:
     """Tells which strings a text contains: some as they are, others in any case.
 
-    A string can only stand in a text that has each of its triples of neighbouring bytes (in UTF-8). One pass notes the triples of the text
-    in a table of 65,536 places; most strings are ruled out by theirs, and only the others are searched.
+    A string can only stand in a text that has each of its triples of neighbouring bytes (in UTF-8). One pass notes the triples of the text,
+    with small letters, in a table of 65,536 places; most strings are ruled out by theirs, and only the others are searched.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ class Present:
         self._places = np.zeros((_TRIPLES, len(exact) + len(lower)), dtype=np.uint16)
         for i, string in enumerate((*exact, *lower)):
             # Short ones repeat a triple; those without any keep the place that is always noted.
-            if len(places := _places(string.encode())):
+            if len(places := _places(in_lower_case(string).encode())):
                 self._places[:, i] = np.resize(places[-_TRIPLES:], _TRIPLES)
 
     def __call__(self, text: str, lower: str) -> tuple[list[str], list[str]]:
@@ -43,7 +45,7 @@ class Present:
         exact, words = self._exact, self._lower
         if len(text) > _SHORT:
             noted = np.zeros(1 << 16, dtype=np.bool_)
-            noted[_places((text + lower).encode(errors="surrogatepass"))] = True
+            noted[_places(lower.encode(errors="surrogatepass"))] = True
             noted[0] = True
             first, *others = self._places
             possible = noted[first]

@@ -88,10 +88,11 @@ class Scanner:
         Each part is two entries, its start and its end.
         """
         windows: dict[int, list[int]] = {}
+        table, seen = self._looks, self._seen
         for match in _CLUSTER.finditer(text):
             start, end = match.span()
-            looks = text[start - _EDGE if start > _EDGE else 0 : end + _EDGE].translate(self._looks)
-            chosen = self._seen.get(looks)
+            looks = text[start - _EDGE if start > _EDGE else 0 : end + _EDGE].translate(table)
+            chosen = seen.get(looks)
             if chosen is None:
                 chosen = self._match(looks)
             for at in chosen:
@@ -162,17 +163,16 @@ def _apart(spans: list[tuple[int, int]], windows: list[int]) -> list[int]:
 
 def _find_in(recognizer: PatternRecognizer, text: str, windows: list[int], *, hinted: bool) -> list[Finding]:
     """Findings in some parts of the text, which are read in one go."""
+    if len(windows) == 2:
+        first, last = windows
+        alone = recognizer.find(text[first:last], hinted=hinted)
+        return [Finding(f.entity, f.start + first, f.end + first, f.score, f.evidence) for f in alone] if first else list(alone)
     starts = windows[::2]
-    if len(starts) == 1:
-        joins = [0]
-        joined = text[windows[0] : windows[1]]
-    else:
-        parts = [text[start:end] for start, end in zip(starts, windows[1::2], strict=True)]
-        joins = list(accumulate((len(part) + 1 for part in parts[:-1]), initial=0))
-        joined = CELL.join(parts)
+    parts = [text[start:end] for start, end in zip(starts, windows[1::2], strict=True)]
+    joins = list(accumulate((len(part) + 1 for part in parts[:-1]), initial=0))
     found = []
-    for each in recognizer.find(joined, hinted=hinted):
+    for each in recognizer.find(CELL.join(parts), hinted=hinted):
         part = bisect_right(joins, each.start) - 1
         moved = starts[part] - joins[part]
-        found.append(Finding(each.entity, each.start + moved, each.end + moved, each.score, each.evidence) if moved else each)
+        found.append(Finding(each.entity, each.start + moved, each.end + moved, each.score, each.evidence))
     return found

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from affidavit.errors import Refused
+from affidavit.errors import InvalidInput, Refused
 from affidavit.reveal import Receipt, ShredCall
 from affidavit.store import Store
 from affidavit_governance.masking.reveal.subjects import SqlSubjectKeys
 from affidavit_governance.masking.reveal.tables import subject_keys
 from affidavit_governance.masking.reveal.tables import vault as vault_rows
 from affidavit_governance.masking.reveal.vault import SqlVault
+from affidavit_governance.masking.text import scan_text
 
 
 def shred(call: ShredCall) -> Receipt:
@@ -27,9 +28,13 @@ def shred(call: ShredCall) -> Receipt:
         The call did not come through ACCESS.
     UsageError
         The subject has and had no key here.
+    InvalidInput
+        The reason holds personal data.
     """
     if not call.people:
         raise Refused("No key is destroyed outside a governed call.", by="access", line="approvals.shred", satisfy="Use Workspace.shred.")
+    if scan_text(call.reason):
+        raise InvalidInput("The reason holds personal data, and it stands in evidence.", hint="Name the request by a number.")
     store, keyring = call.workspace.store, call.workspace.keyring
     keys, vault = SqlSubjectKeys(store, keyring), SqlVault(store, keyring)
     earlier = keys.destroyed(call.subject)
