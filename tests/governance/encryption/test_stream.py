@@ -172,7 +172,7 @@ def test_a_stream_cut_at_a_chunks_border_is_named_as_cut(kept: int) -> None:
     assert f"is cut short: its end is missing after chunk {kept - 1}" in refused(b"".join(CHUNKS[:kept]), b"bound")
 
 
-@pytest.mark.parametrize("more", [b"\0", b"\0" * TAG_BYTES, CHUNKS[-1], CHUNKS[1]])
+@pytest.mark.parametrize("more", [b"\0", b"\0" * TAG_BYTES, CHUNKS[-1], CHUNKS[1]], ids=["a zero", "an empty tag", "its last chunk", "its second chunk"])
 def test_an_extended_stream_is_refused(more: bytes) -> None:
     assert "is extended: more follows its last chunk 4" in refused(SEALED + more, b"bound")
 
