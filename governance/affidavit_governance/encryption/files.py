@@ -133,14 +133,14 @@ def replacing(target: Path, *, mode: int, source: Path | None = None) -> Iterato
     Raises
     ------
     UsageError
-        `target` is `source`, or a folder.
+        `target` is `source`, a folder, or a device or the like.
     AffidavitError
         It cannot be written; what was there is unchanged.
     """
     if source is not None and target.exists() and target.samefile(source):
         raise UsageError(f"'{target.name}' would replace its source.", hint="Name another file.")
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     with writing(target):
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
         try:
             with os.fdopen(_new_file(partial, mode), "wb") as sink:
                 yield sink

@@ -162,7 +162,7 @@ class KeyringFile:
             whole = all(isinstance(value[name], str) for name in texts) and isinstance(value["provider"]["type"], str)
             if version in (1, FORMAT) and whole and type(value["generation"]) is int:
                 return dict(value)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             raise self._damaged() from None
         if isinstance(version, int) and version > FORMAT:
             where = self.store.location

@@ -132,14 +132,14 @@ class LocalKeyring:
         active = secrets.active
         assert active.key is not None
         self._active = (bytes.fromhex(active.key_id), active.key)
-        self._checked = time.monotonic()
+        self._checked = _seconds()
 
     def refresh(self) -> None:
         """Take in what another process changed: a rotation, a destroyed version."""
         if self.file is None:
             return
         with self._lock:
-            started = time.monotonic()
+            started = _seconds()
             recorded = self.file.recorded()
             if recorded is not None and recorded[1] != self.secrets.generation:
                 self.adopt(self.file.open(again=True))
@@ -147,7 +147,7 @@ class LocalKeyring:
 
     def _sealing(self) -> tuple[bytes, bytes]:
         """Id and key of the active version."""
-        if time.monotonic() - self._checked > LEASE_SECONDS:
+        if _seconds() - self._checked > LEASE_SECONDS:
             self.refresh()
         return self._active
 
@@ -171,6 +171,12 @@ class LocalKeyring:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A keyring cannot be pickled or copied: it holds secrets.")
+
+
+def _seconds() -> float:
+    """A clock that goes on while the machine sleeps, where the system has one: another may rotate and destroy meanwhile."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def verifier_key(name: str, public_key: bytes) -> str:

@@ -45,7 +45,7 @@ def write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: 
     Raises
     ------
     UsageError
-        `columns` names an unknown column, or a name in the table cannot stand in a list of Parquet columns.
+        `columns` names an unknown column, or a name in the table is there twice or cannot stand in a list of Parquet columns.
     InvalidInput
         A batch has another schema.
     AffidavitError
@@ -130,6 +130,8 @@ def _column_keys(schema: pa.Schema, columns: Sequence[str]) -> dict[str, list[st
             raise UsageError(
                 f"Column '{path}' cannot have a key of its own beside others: its name holds one of ,;: or outer spaces.", hint="Rename it."
             )
+        if any(path in paths for paths in keys.values()):
+            raise UsageError(f"Two columns are called '{path}' in the file, so none can have a key of its own.", hint="Rename one of them.")
         owner = next((name for name in columns if path == name or path.startswith(f"{name}.")), None)
         keys.setdefault(REST if owner is None else f"column-{schema.names.index(owner)}", []).append(path)
     return keys

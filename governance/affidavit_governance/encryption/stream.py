@@ -90,18 +90,19 @@ def encrypt_with_header(
     source: Source, sink: Sink, key: bytes, associated_data: bytes, header: bytes, *, name: str, chunk: int, progress: Progress | None = None
 ) -> int:
     """`encrypt_stream` with a given header, which must never be used twice with one key: for known-answer tests."""
-    cipher, chunks = _Cipher(key, header, associated_data, chunk), _Chunks(source, chunk)
+    cipher = _Cipher(key, header, associated_data, chunk)
     sealed, index, done, last = memoryview(bytearray(chunk)), 0, 0, False
     _write(sink, memoryview(header))
-    while not last:
-        data, last = chunks.take(cipher.rest if index else cipher.first)
-        if index >= MAX_CHUNKS:
-            raise AffidavitError(f"'{name}' is too long for one encrypted stream: it has more than {MAX_CHUNKS} chunks of {chunk} bytes.")
-        written = cipher.encrypt(index, last, data, sealed)
-        _write(sink, sealed[:written])
-        done, index = done + len(data), index + 1
-        if progress is not None:
-            progress(done)
+    with _Chunks(source, chunk) as chunks:
+        while not last:
+            data, last = chunks.take(cipher.rest if index else cipher.first)
+            if index >= MAX_CHUNKS:
+                raise AffidavitError(f"'{name}' is too long for one encrypted stream: it has more than {MAX_CHUNKS} chunks of {chunk} bytes.")
+            written = cipher.encrypt(index, last, data, sealed)
+            _write(sink, sealed[:written])
+            done, index = done + len(data), index + 1
+            if progress is not None:
+                progress(done)
     return done
 
 
@@ -132,15 +133,16 @@ def decrypt_stream(
     header = memoryview(bytearray(HEADER_BYTES))
     if _fill(source, header) < HEADER_BYTES or header[0] != HEADER_BYTES:
         raise IntegrityError(f"'{name}' is cut short in its header or is no encrypted stream.")
-    cipher, chunks = _Cipher(key, bytes(header), associated_data, chunk), _Chunks(source, chunk)
+    cipher = _Cipher(key, bytes(header), associated_data, chunk)
     plain, index, done, last = memoryview(bytearray(chunk)), 0, 0, False
-    while not last:
-        data, last = chunks.take(chunk if index else chunk - HEADER_BYTES)
-        written = cipher.decrypt(index, last, data, plain, name)
-        _write(sink, plain[:written])
-        done, index = done + written, index + 1
-        if progress is not None:
-            progress(done)
+    with _Chunks(source, chunk) as chunks:
+        while not last:
+            data, last = chunks.take(chunk if index else chunk - HEADER_BYTES)
+            written = cipher.decrypt(index, last, data, plain, name)
+            _write(sink, plain[:written])
+            done, index = done + written, index + 1
+            if progress is not None:
+                progress(done)
     return done
 
 
@@ -270,19 +272,29 @@ class _Cipher:
 class _Chunks:
     """A source in pieces of given sizes, each with whether it is the last: one byte is read ahead to know."""
 
-    __slots__ = ("_ahead", "_buffer", "_memory", "_size", "_source")
+    __slots__ = ("_ahead", "_buffer", "_given", "_memory", "_size", "_source")
 
     def __init__(self, source: Source, largest: int) -> None:
         self._source = source
         # What lies in memory already is not copied.
         self._memory = source.getbuffer()[source.tell() :] if type(source) is io.BytesIO else None
         self._buffer = memoryview(bytearray(0 if self._memory is not None else largest + 1))
+        self._given = memoryview(b"")
         self._ahead = self._size = 0
+
+    def __enter__(self) -> _Chunks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # An error's traceback keeps what the functions hold, and `io.BytesIO` refuses to be closed while its memory is held.
+        self._given.release()
+        if self._memory is not None:
+            self._memory.release()
 
     def take(self, size: int) -> tuple[memoryview, bool]:
         if self._memory is not None:
-            data, self._memory = self._memory[:size], self._memory[size:]
-            return data, not self._memory
+            self._given, self._memory = self._memory[:size], self._memory[size:]
+            return self._given, not self._memory
         if self._ahead:
             self._buffer[0] = self._buffer[self._size]
         filled = self._ahead + _fill(self._source, self._buffer[self._ahead : size + 1])
@@ -295,7 +307,9 @@ def _fill(source: Source, buffer: memoryview) -> int:
     done = 0
     while done < len(buffer):
         got = source.readinto(buffer[done:])
-        if not got:
+        if got is None:  # nothing yet, which is not the end: taking it for that would drop what follows
+            raise UsageError("A stream is read from a source that waits for its data, and this one is non-blocking.")
+        if got == 0:
             break
         done += got
     return done

@@ -18,6 +18,7 @@ from affidavit_governance.masking.cells import CellMasker
 from affidavit_governance.masking.columns import name_hints
 from affidavit_governance.masking.history import sealed_step
 from affidavit_governance.masking.operators.catalogue import make_operator
+from affidavit_governance.masking.operators.token import Token
 from affidavit_governance.masking.plan import PLAN_VERSION, ColumnPlan, MaskingPlan, check_policy, plan_for
 from affidavit_governance.masking.spans import Spans, check_key
 from affidavit_governance.masking.tools import Tools, tools_for
@@ -65,8 +66,8 @@ class BoundOperator:
         assert plan.operator is not None
         self.plan = plan
         self.operator: Operator = make_operator(plan.operator, plan.settings, where=f"Masking plan, column '{plan.name}'", known=tools.operators)
-        entity = plan.entity if plan.by_entity else None
-        self._field = found if entity is None else replace(found, name=entity, entity=entity)
+        entity = plan.entity or found.entity
+        self._field = replace(found, name=entity if plan.by_entity and entity else found.name, entity=entity)
         self._context = tools.context(key, plan.table)
 
     @property
@@ -80,13 +81,18 @@ class BoundOperator:
         return changed if changed.masked is None or self.operator.name == "keep" else replace(changed, masked_in=self.plan.table or None)
 
     def check_subject(self, names: tuple[str, ...], table: str) -> None:
-        """Refuse data without the column that says whose each row is."""
+        """Refuse data without the column that says whose each row is, and a token that hides the very name that its key is found by."""
         subject = self.operator.subject
         if subject is not None and subject not in names:
             raise UsageError(
                 f"{self.plan.line}: the subject of column '{self.plan.name}' is the column '{subject}', which data set '{table}' does not have."
                 f"{nearest(subject, names)}",
                 hint="Name a column of the data, and let the rows bring it along.",
+            )
+        if subject == self.plan.name and isinstance(self.operator, Token):
+            raise UsageError(
+                f"{self.plan.line}: column '{subject}' says whose key seals it, so once it is masked by 'token' nobody could turn it back.",
+                hint="Use vault with this subject, or token without one.",
             )
 
     def apply(self, column: pa.ChunkedArray, rows: pa.Table) -> pa.ChunkedArray | None:
@@ -223,13 +229,19 @@ class _Column:
         changed = replace(self._field, entity=self.plan.entity or self._field.entity)
         if self.operator is not None:
             return self.operator.field(changed)
-        if self._masker is None or not self._masker.cells:
+        if self._masker is None:
             return changed
-        categories = self._field.categories
-        if categories is not None:
-            masked = self._masker.mask(pa.chunked_array([pa.array(categories, pa.string())]))
-            categories = tuple(dict.fromkeys(masked.to_pylist()))
-        return replace(changed, masked=changed.masked or "spans", categories=categories)
+        masked = changed.masked or ("spans" if self._masker.cells else None)
+        return replace(changed, masked=masked, categories=self._masked_categories(self._masker))
+
+    def _masked_categories(self, masker: CellMasker) -> tuple[str, ...] | None:
+        """The declared categories without personal data: also where no row has such a one, because a schema goes into evidence."""
+        if self._field.categories is None:
+            return None
+        cells, entities = masker.cells, masker.entities.copy()
+        masked = masker.mask(pa.chunked_array([pa.array(self._field.categories, pa.string())]))
+        masker.cells, masker.entities = cells, entities  # which count rows
+        return tuple(dict.fromkeys(masked.to_pylist()))
 
     def report(self) -> dict[str, Any]:
         found: Counter[str] = self._masker.entities if self._masker is not None else Counter()

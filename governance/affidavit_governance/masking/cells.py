@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from affidavit.errors import InvalidInput
 from affidavit.interfaces.masking import Recognizer
+from affidavit_governance.masking.columns import name_hints
 from affidavit_governance.masking.operators.arrays import is_bytes, is_text
 from affidavit_governance.masking.prefilter import prefilter
 from affidavit_governance.masking.recognizers import validators
@@ -65,14 +67,18 @@ class CellMasker:
         self._threshold = threshold
         self._thresholds = thresholds
         self._recognizers = [r for r in used if reads(r, text=text)]
-        # Recognizers that are no patterns may find anything anywhere, so each cell is theirs to read.
-        fast = [r for r in self._recognizers if isinstance(r, PatternRecognizer)]
-        self._prefilter = prefilter(fast, threshold=threshold, thresholds=thresholds, hints=hints) if len(fast) == len(self._recognizers) else None
-        self._hints = hints
+        self._look_for(hints)
         self._spans = spans
         self._cards = not spans.keeps(CreditCard.entity) and any(CreditCard.entity in r.entities for r in used)
         self.cells = 0
         self.entities: Counter[str] = Counter()
+
+    def _look_for(self, hints: frozenset[str]) -> None:
+        self._hints = hints
+        # Recognizers that are no patterns may find anything anywhere, so each cell is theirs to read.
+        fast = [r for r in self._recognizers if isinstance(r, PatternRecognizer)]
+        complete = len(fast) == len(self._recognizers)
+        self._prefilter = prefilter(fast, threshold=self._threshold, thresholds=self._thresholds, hints=hints) if complete else None
 
     def mask(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """The column with every finding replaced; its type stays.
@@ -198,7 +204,7 @@ class CellMasker:
         kind = array.type
         if pa.types.is_struct(kind):
             before = [array.field(i) for i in range(kind.num_fields)]
-            after = [self._array(child) for child in before]
+            after = [self._member(kind.field(i).name, child) for i, child in enumerate(before)]
             if all(a is b for a, b in zip(after, before, strict=True)):
                 return array
             fields = [kind.field(i) for i in range(kind.num_fields)]
@@ -211,6 +217,18 @@ class CellMasker:
             f"Column '{self._column}' has the Arrow type {kind}, which cannot be searched for personal data.",
             hint="Cast it to a plain, list or struct type, or have the policy drop it.",
         )
+
+    def _member(self, name: str, child: pa.Array) -> pa.Array:
+        """The masked values of one field of a struct, whose name speaks for entities as a column's does."""
+        hints = self._hints | name_hints(name)
+        if hints == self._hints:
+            return self._array(child)
+        inner = copy(self)
+        inner.cells = 0
+        inner._look_for(hints)
+        masked = inner._array(child)
+        self.cells += inner.cells
+        return masked
 
     def _map(self, array: pa.MapArray) -> pa.Array:
         entries = array.cast(pa.list_(pa.struct([array.type.key_field.with_nullable(True), array.type.item_field])))

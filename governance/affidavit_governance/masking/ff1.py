@@ -60,7 +60,7 @@ class FF1:
             raise UsageError("FF1's alphabet has 2 to 65536 distinct characters.")
         self.min_length = next(n for n in range(2, 21) if self.radix**n >= MIN_DOMAIN)
         self._number = {character: number for number, character in enumerate(alphabet)}
-        self._aes = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+        self._cipher = Cipher(algorithms.AES(key), modes.ECB())
 
     def encrypt(self, text: str, tweak: bytes = b"") -> str:
         """The ciphertext of one string, of the same length.
@@ -108,7 +108,8 @@ class FF1:
             )
         if numerals.size and int(numerals.max()) >= self.radix:
             raise InvalidInput(f"FF1: a numeral is not below the radix {self.radix}.")
-        return _Feistel(self._aes, self.radix, length, tweak).run(numerals, rounds)
+        # An encryptor of its own for each call: the library's takes one thread at a time.
+        return _Feistel(self._cipher.encryptor(), self.radix, length, tweak).run(numerals, rounds)
 
 
 class _Feistel:

@@ -150,7 +150,7 @@ def check_policy(policy: MaskingPolicy, dataset: Dataset, tools: Tools | None = 
         The data set's name or a column's name holds personal data.
     """
     tools = tools or tools_for(policy)
-    _check_names(dataset, tools)  # before any message lists the columns
+    _check_names(dataset, policy, tools)  # before any message lists the columns
     for name in policy.fields:
         if name not in dataset.schema:
             raise UsageError(
@@ -216,7 +216,7 @@ def plan_for(
         The policy asks for another operator than the one that the model's inputs had in training.
     """
     tools = tools or tools_for(policy)
-    _check_names(dataset, tools)
+    _check_names(dataset, policy, tools)
     sample = _sample(dataset) if policy.detect else None
     columns = [_plan_column(f, sample, policy, tools, trained, dataset.name) for f in dataset.schema]
     if key is not None:
@@ -293,18 +293,21 @@ class _Remembered:
         # What knows its values by their subject's key cannot tell them any more when the subject is masked, too.
         by_subject = column.settings.get("subject") is not None
         once = column.operator is not None and (by_subject or not self._tools.operators[column.operator].idempotent)
-        if not once and not (column.scan and self._tokens):
+        tokens = column.scan and self._tokens
+        if not once and not tokens:
             return column
         if self._masked is None:
             self._masked = self._steps()
-        if once and self._masked.holds(column):
+        searched = self._masked.searched.get(column.name) == self._policy
+        # An operator that knows its own values does not know the tokens that were put among them afterwards.
+        if column.operator is not None and self._masked.holds(column) and (searched or not tokens):
             return ColumnPlan(column.name, None, {}, column.entity, False, f"masked before by '{column.operator}'")
-        if column.operator is None and self._masked.searched.get(column.name) == self._policy:
+        if column.operator is None and searched:
             return ColumnPlan(column.name, None, {}, column.entity, False, "searched before")
         return column
 
 
-def _check_names(dataset: Dataset, tools: Tools) -> None:
+def _check_names(dataset: Dataset, policy: MaskingPolicy, tools: Tools) -> None:
     """Column names go into schemas, evidence and errors, so none may be personal data. The message does not repeat them."""
     # A model for names guesses: without a sentence around it, "note" may pass for one.
     used = [recognizer for recognizer in tools.recognizers if reads(recognizer, text=False)]
@@ -314,8 +317,34 @@ def _check_names(dataset: Dataset, tools: Tools) -> None:
                 f"The name of column {position} of {len(dataset.schema)} holds personal data ({found[0].entity}).",
                 hint="Rename the column; if the first row of a file is data, give the file a header.",
             )
+    for position, (name, kind) in enumerate(_kinds(dataset), 1):
+        # Such as the keys of a JSON object, which become the names of a struct's fields.
+        dropped = name in policy.fields and policy.fields[name].name == "drop"
+        if found := [] if dropped else [hit for inner in _names_inside(kind) for hit in scan_text(inner, recognizers=used)]:
+            raise InvalidInput(
+                f"A name inside column {position} of {len(dataset.schema)} holds personal data ({found[0].entity}), and names are not masked.",
+                hint="Write names as values, in a list of keys and values, or have the policy drop the column.",
+            )
+    for position, field in enumerate(dataset.schema, 1):
+        if field.entity and scan_text(field.entity, recognizers=used):
+            raise InvalidInput(f"The entity declared for column {position} holds personal data.", hint="Declare a name, such as EMAIL_ADDRESS.")
     if found := scan_text(dataset.name, recognizers=used):
         raise InvalidInput(f"The data set's name holds personal data ({found[0].entity}).", hint="Load it with name=….")
+
+
+def _kinds(dataset: Dataset) -> list[tuple[str, pa.DataType]]:
+    """The Arrow type of each column; none of streamed data, whose columns have no names inside."""
+    return [] if dataset.streamed else [(field.name, field.type) for field in dataset.table.schema]
+
+
+def _names_inside(kind: pa.DataType) -> list[str]:
+    """The names of all fields inside a type."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _names_inside(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _names_inside(kind.value_type)
+    inner = [kind.field(i) for i in range(kind.num_fields)]
+    return [name for each in inner for name in (each.name, *_names_inside(each.type))]
 
 
 def _sample(dataset: Dataset) -> pa.Table:

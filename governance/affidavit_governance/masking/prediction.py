@@ -64,7 +64,10 @@ class PredictionMasker:
         self._fields: Mapping[str, Field] = {field.name: field for field in signature.inputs}
         self._operators = self._trained_operators()
         # What cannot tell its own values has to ask the rows where they come from; all other batches are spared that.
-        self._once = {name for name, bound in self._operators.items() if bound.operator.subject is not None or not bound.operator.idempotent}
+        # So has an operator that knows its own values, but not the tokens that a search put among them.
+        self._searched = {name for name, bound in self._operators.items() if bound.operator.scan_after and self._spans.tokens}
+        own = {name for name, bound in self._operators.items() if bound.operator.subject is not None or not bound.operator.idempotent}
+        self._once = own | self._searched
         self._ask = bool(self._once) or self._spans.tokens
         self._slow = any(not isinstance(r, PatternRecognizer) and _reads_any(r, signature.inputs) for r in tools.recognizers)
         self._layout: _Layout | None = None
@@ -89,13 +92,18 @@ class PredictionMasker:
         work = {name: bound for name, bound in self._operators.items() if name in data.schema} if self._operators else {}
         before = masked_before(data, self._tools.context(self._key)) if self._ask and data.lineage else None
         if before is not None:
-            work = {name: bound for name, bound in work.items() if not (name in self._once and before.holds(bound.plan))}
+            work = {name: bound for name, bound in work.items() if not self._done(before, name, bound)}
         suspect = self._policy.detect and bool(layout.other or self._suspect(data, table, layout))
         if not work and not suspect:
             if not layout.extra:
                 return data, {}
             return _fresh(data, table.select(layout.known), data.schema.select(tuple(layout.known))), {}
         return self._masked(data, table, layout, work, before)
+
+    def _done(self, before: Masked, name: str, bound: BoundOperator) -> bool:
+        """Whether the rows come from masked data, and must not be masked again."""
+        searched = name not in self._searched or before.searched.get(name) == self._digest
+        return name in self._once and before.holds(bound.plan) and searched
 
     def _look(self, arrow: pa.Schema) -> _Layout:
         known = [name for name in arrow.names if name in self._fields]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -15,7 +16,7 @@ from affidavit.interfaces.schema import Field, FieldType
 from affidavit.policy import MaskingPolicy
 from affidavit_governance.masking.operators.catalogue import make_operator
 from affidavit_governance.masking.recognizers.base import DEFAULT_THRESHOLD, NO_THRESHOLDS
-from affidavit_governance.masking.recognizers.overlaps import cover
+from affidavit_governance.masking.recognizers.overlaps import cover, resolve
 from affidavit_governance.masking.text import scan_values
 from affidavit_governance.masking.tools import Tools, tools_for
 
@@ -63,10 +64,19 @@ class Spans:
         operator = self.operators.get(entity, self.default)
         return operator is not None and operator.name == "keep"
 
-    @property
-    def keeps_some(self) -> bool:
-        """Whether some entity stays."""
-        return any(operator is not None and operator.name == "keep" for operator in (*self.operators.values(), self.default))
+    def settle(self, findings: Iterable[Finding]) -> list[Finding]:
+        """What is to be replaced, overlapping findings joined. One that stays hides what lies inside it and is no surer, and nothing else."""
+        found = list(findings)
+        kept = resolve(finding for finding in found if self.keeps(finding.entity))
+        if not kept:
+            return cover(found)
+        starts = [finding.start for finding in kept]
+
+        def hidden(finding: Finding) -> bool:
+            at = bisect_right(starts, finding.start) - 1
+            return at >= 0 and finding.end <= kept[at].end and finding.score <= kept[at].score
+
+        return cover(finding for finding in found if not self.keeps(finding.entity) and not hidden(finding))
 
     @property
     def tokens(self) -> bool:
@@ -186,7 +196,7 @@ def mask_values(
     Parameters
     ----------
     found
-        What a first search found, where it was made already.
+        What a first search found and `Spans.settle` left, where it was made already.
     """
     work: dict[int, _Work] = {}
     texts = list(values)
@@ -195,10 +205,8 @@ def mask_values(
     for attempt in range(_ROUNDS):
         if attempt or found is None:
             found = scan_values(
-                [texts[i] for i in pending], threshold=threshold, thresholds=thresholds, recognizers=recognizers, hints=hints, settle=cover
+                [texts[i] for i in pending], threshold=threshold, thresholds=thresholds, recognizers=recognizers, hints=hints, settle=spans.settle
             )
-        if spans.keeps_some:
-            found = [[f for f in each if not spans.keeps(f.entity)] for each in found]
         first = first if attempt else found
         changed = [(i, each) for i, each in zip(pending, found, strict=True) if each]
         for i, each in changed:

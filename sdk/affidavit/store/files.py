@@ -187,13 +187,15 @@ def writing(path: Path) -> Iterator[None]:
     Raises
     ------
     UsageError
-        `path` is a folder.
+        `path` is a folder, or a device or the like.
     AffidavitError
         It cannot be written; the old content is intact.
     """
     with _refusing(f"'{path.name}'", path.parent):
         if path.is_dir():
             raise UsageError(f"'{path}' is a folder.", hint="Name a file.")
+        if path.exists() and not path.is_file():  # a device or a pipe, such as /dev/stdout, would be gone
+            raise UsageError(f"'{path}' is no regular file, and would be replaced by one.", hint="Name a file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
 

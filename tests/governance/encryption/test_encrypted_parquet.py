@@ -146,6 +146,9 @@ def test_unknown_columns_and_names_that_cannot_be_listed_are_refused(path: Path,
     odd = pa.table({"a": [1], "income: yearly; gross, net ": [2]})
     with pytest.raises(UsageError, match="cannot have a key of its own"):
         write_parquet(odd.to_batches(), odd.schema, tmp_path / "x", KEYS, columns=["a"])
+    for twice in (pa.table([[1], [2]], names=["a", "a"]), pa.table({"a": [{"b": 1}], "a.b": [5]})):
+        with pytest.raises(UsageError, match="Two columns are called 'a"):
+            write_parquet(twice.to_batches(), twice.schema, tmp_path / "x", KEYS, columns=["a"])
     assert not (tmp_path / "x").exists()
     write_parquet(odd.to_batches(), odd.schema, tmp_path / "x", KEYS)
     assert read(tmp_path / "x").equals(odd)

@@ -331,6 +331,20 @@ def test_the_token_s_key_is_made_there_and_cannot_leave(_pkcs11: dict[str, str])
             key[pkcs11.Attribute.VALUE]
 
 
+def test_of_two_processes_that_make_the_token_s_key_at_once_one_takes_its_own_back(_pkcs11: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapped = provider("pkcs11", _pkcs11).wrap(SECRET, CONTEXT)
+    late = provider("pkcs11", _pkcs11)
+    found = late._found
+    looks = iter([True, False])
+    monkeypatch.setattr(type(late), "_found", lambda self, session: [] if next(looks) else found(session))  # it looked before the key was there
+    with pytest.raises(AffidavitError, match="made by another process at the same time"):
+        late.wrap(SECRET, CONTEXT)
+    monkeypatch.undo()
+    monkeypatch.setenv("AFFIDAVIT_PKCS11_MODULE", str(SOFTHSM))
+    monkeypatch.setenv("AFFIDAVIT_PKCS11_PIN", PIN)
+    assert provider("pkcs11", _pkcs11).unwrap(wrapped, CONTEXT) == SECRET
+
+
 def test_a_token_without_gcm_wraps_by_aes_key_wrap_and_still_binds_the_context(_pkcs11: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = provider("pkcs11", _pkcs11)
     monkeypatch.setattr(type(keeper), "_offers", lambda *_: False)
@@ -431,7 +445,8 @@ def test_a_kms_endpoint_that_nobody_answers_at_is_one_clear_error(monkeypatch: p
     pytest.importorskip("boto3", reason="boto3 is not installed (extra 'aws')")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    keeper = provider("aws_kms", {"key_id": "alias/affidavit", "region": "eu-central-1", "endpoint": "http://127.0.0.1:1"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", "http://127.0.0.1:1")
+    keeper = provider("aws_kms", {"key_id": "alias/affidavit", "region": "eu-central-1"})
     with pytest.raises(AffidavitError, match=r"AWS KMS key 'alias/affidavit' cannot be reached \(EndpointConnectionError\)"):
         keeper.wrap(SECRET, CONTEXT)
 
@@ -491,8 +506,8 @@ def test_what_keeps_vault_from_being_used_is_said_without_the_token(_vault: dict
     with pytest.raises(AffidavitError, match="this token may not use it") as caught:
         keeper.unwrap(wrapped, CONTEXT)
     assert "hvs." not in str(caught.value)
-    monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
-    with pytest.raises(AffidavitError, match=r"cannot be reached at http://127\.0\.0\.1:1"):
+    monkeypatch.setenv("VAULT_ADDR", "http://somebody:password@127.0.0.1:1")
+    with pytest.raises(AffidavitError, match=r"cannot be reached at 127\.0\.0\.1:1"):
         keeper.unwrap(wrapped, CONTEXT)
     monkeypatch.delenv("VAULT_ADDR")
     with pytest.raises(AffidavitError, match="VAULT_ADDR is not set"):
@@ -503,6 +518,30 @@ def test_a_token_is_never_sent_to_an_address_from_the_workspace() -> None:
     pytest.importorskip("hvac", reason="hvac is not installed (extra 'vault')")
     with pytest.raises(UsageError, match="no setting 'address'"):
         provider("vault", {"key": "affidavit", "address": "https://evil.example"})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"key": "../../sys/seal"},
+        {"key": "k", "mount": "../sys"},
+        {"key": "k/.."},
+        {"key": "k?x"},
+        {"key": "k%2f.."},
+        {"key": "k", "namespace": "a\nb"},
+        {"key": 5},
+    ],
+)
+def test_a_token_is_never_sent_to_another_path_of_the_api(settings: dict[str, Any], _vault: dict[str, str], double: Any) -> None:
+    with pytest.raises(UsageError, match="what no name in Vault does"):
+        provider("vault", settings).wrap(SECRET, CONTEXT)
+    assert double.requests == []
+
+
+def test_nothing_is_sent_to_a_kms_endpoint_from_the_workspace() -> None:
+    pytest.importorskip("boto3", reason="boto3 is not installed (extra 'aws')")
+    with pytest.raises(UsageError, match="no setting 'endpoint'"):
+        provider("aws_kms", {"key_id": "alias/affidavit", "endpoint": "https://evil.example"})
 
 
 # -- changing a passphrase or environment key ---------------------------------------------------------------------------------------------

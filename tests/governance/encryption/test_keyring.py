@@ -184,6 +184,14 @@ def test_processes_that_open_a_new_workspace_at_once_agree_on_its_keys(store_loc
 # -- tampering ----------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 100_000])
+def test_a_keyring_file_that_is_none_is_called_damaged(folder_store: Store, content: bytes) -> None:
+    open_keyring(folder_store)
+    folder_store.files.write(FILE, content)
+    with pytest.raises(IntegrityError, match=r"keyring\.json .* is damaged"):
+        open_keyring(folder_store)
+
+
 def test_a_change_of_any_byte_of_the_keyring_file_never_opens_other_keys(folder_store: Store) -> None:
     keyring = open_keyring(folder_store)
     original = folder_store.files.read(FILE)
@@ -239,7 +247,10 @@ def test_a_newer_keyring_format_is_refused(folder_store: Store) -> None:
 
 
 @pytest.mark.usefixtures("cheap_argon2id")
-@pytest.mark.parametrize("change", [{"memory_kib": 2**40}, {"iterations": 10**9}, {"lanes": 0}, {"kdf": "none"}, {"salt": "?"}, {"lanes": "x"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"memory_kib": 2**40}, {"iterations": 10**9}, {"lanes": 0}, {"kdf": "none"}, {"salt": "?"}, {"lanes": "x"}, {"lanes": 64, "memory_kib": 8}],
+)
 def test_changed_stretching_settings_cannot_exhaust_the_machine(folder_store: Store, change: dict[str, object]) -> None:
     open_keyring(folder_store, passphrase="x")
     value = json.loads(folder_store.files.read(FILE))

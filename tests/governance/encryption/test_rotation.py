@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -259,6 +260,17 @@ def test_another_process_seals_under_the_old_version_for_the_length_of_the_lease
     monkeypatch.setattr(keyring_module, "LEASE_SECONDS", -1.0)
     assert other.keyring.seal(b"x", purpose="p", name="n")[5:13].hex() == new
     other.ledger.append("plugin", subject={"plugins": "0" * 64}, predicate={"plugins": [], "refused": []})  # looks inside a write transaction
+    close(other)
+
+
+def test_the_lease_ends_while_the_machine_sleeps(keys_workspace: SimpleNamespace, store_location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        pytest.skip("this system has no clock that goes on while the machine sleeps")
+    other = open_workspace(store_location)
+    new = keys_workspace.keys.rotate().key_id
+    wake = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
+    monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: wake}.__getitem__)  # time.monotonic() stood still
+    assert other.keyring.seal(b"x", purpose="p", name="n")[5:13].hex() == new
     close(other)
 
 

@@ -99,6 +99,12 @@ def test_a_missing_source_a_folder_and_the_source_itself_are_refused(sealed: Pat
         seal_file(tmp_path / "absent", tmp_path / "out", KEYS)
     with pytest.raises(UsageError, match="is a folder"):
         seal_file(sealed, tmp_path, KEYS)
+    with pytest.raises(UsageError, match="is a folder"):
+        seal_file(sealed, Path(), KEYS)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is no regular file"):
+        unseal_file(sealed, tmp_path / "pipe", KEYS)
+    assert (tmp_path / "pipe").is_fifo()
     with pytest.raises(UsageError, match="replace its source"):
         seal_file(sealed, tmp_path / "x" / ".." / "letters.sealed" if (tmp_path / "x").mkdir() is None else sealed, KEYS)
 

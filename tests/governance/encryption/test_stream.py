@@ -172,7 +172,9 @@ def test_a_stream_cut_at_a_chunks_border_is_named_as_cut(kept: int) -> None:
     assert f"is cut short: its end is missing after chunk {kept - 1}" in refused(b"".join(CHUNKS[:kept]), b"bound")
 
 
-@pytest.mark.parametrize("more", [b"\0", b"\0" * TAG_BYTES, CHUNKS[-1], CHUNKS[1]], ids=["a zero", "an empty tag", "its last chunk", "its second chunk"])
+@pytest.mark.parametrize(
+    "more", [b"\0", b"\0" * TAG_BYTES, CHUNKS[-1], CHUNKS[1]], ids=["a zero", "an empty tag", "its last chunk", "its second chunk"]
+)
 def test_an_extended_stream_is_refused(more: bytes) -> None:
     assert "is extended: more follows its last chunk 4" in refused(SEALED + more, b"bound")
 
@@ -244,3 +246,23 @@ def test_a_short_key_or_an_impossible_chunk_size_is_refused(key: bytes, chunk: i
 def test_a_position_before_the_beginning_is_refused() -> None:
     with pytest.raises(UsageError, match="before the beginning"):
         StreamReader(io.BytesIO(SEALED), KEY, b"bound", chunk=CHUNK).seek(-1)
+
+
+def test_a_refusal_reaches_who_reads_from_memory_in_a_with_block() -> None:
+    changed = sealed(bytes(500))[:-1] + b"!"
+    with pytest.raises(IntegrityError, match="does not open"), io.BytesIO(changed) as source:
+        decrypt_stream(source, io.BytesIO(), KEY, chunk=CHUNK)
+
+    def broken(_done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), io.BytesIO(bytes(500)) as source:
+        encrypt_stream(source, io.BytesIO(), KEY, chunk=CHUNK, progress=broken)
+
+
+def test_a_source_that_has_nothing_yet_is_not_taken_for_one_that_has_ended() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.write(writing, b"the beginning")
+    with os.fdopen(reading, "rb", buffering=0) as source, os.fdopen(writing, "wb"), pytest.raises(UsageError, match="non-blocking"):
+        encrypt_stream(source, io.BytesIO(), KEY, chunk=CHUNK)

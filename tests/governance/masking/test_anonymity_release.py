@@ -45,6 +45,29 @@ def test_the_refusal_says_line_value_bound_how_many_and_what_would_do() -> None:
     assert f"reaches k 2: {made.classes} classes, the smallest with {made.k} rows, at {made.loss:.1%} loss" in str(error.satisfy)
 
 
+@pytest.mark.parametrize(("release", "line"), [({"k": 10}, "k"), ({"max_risk": 0.1}, "max_risk"), ({"l": 3}, "l")])
+def test_without_quasi_identifiers_all_rows_are_one_class_that_the_bounds_hold_for(release: dict[str, Any], line: str) -> None:
+    rule = policy(**release).model_copy(
+        update={"quasi_identifiers": ("zip",), "fields": MaskingPolicy.model_validate({"fields": {"zip": "drop"}}).fields}
+    )
+    with pytest.raises(Refused, match="over all rows") as refused:
+        check_release(PATIENTS, rule)
+    assert refused.value.line == f"masking.release.{line}"
+    assert "No quasi-identifier is left" in str(refused.value.satisfy)
+    assert check_release({**PATIENTS, "illness": list("abcdefghi")}, rule.model_copy(update={"release": policy(k=9, l=9).release})) is not None
+    with pytest.raises(InvalidInput, match="no rows"):
+        check_release({"illness": []}, rule)
+
+
+def test_a_quasi_identifier_that_is_there_twice_is_refused() -> None:
+    twice = pa.table([["x", "x"], ["y", "z"], ["f", "g"]], names=["town", "town", "illness"])
+    rule = policy(k=2).model_copy(update={"quasi_identifiers": ("town",)})
+    with pytest.raises(InvalidInput, match="2 columns 'town'"):
+        check_release(twice, rule)
+    with pytest.raises(InvalidInput, match="2 columns 'town'"):
+        anonymise(twice, ["town"], 2)
+
+
 @pytest.mark.parametrize(
     ("release", "line", "measured"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -221,8 +222,17 @@ def test_all_of_wycheproofs_cases(name: str, cases: int) -> None:
                 FF1(key, alphabet=alphabet).encrypt("".join(plain), tweak)
             seen["small" if small else "invalid"] += 1
             if small:
-                network = ff1._Feistel(FF1(key, alphabet=alphabet)._aes, len(alphabet), len(plain), tweak)
+                network = ff1._Feistel(FF1(key, alphabet=alphabet)._cipher.encryptor(), len(alphabet), len(plain), tweak)
                 made = network.run(np.array([[alphabet.index(c) for c in plain]], np.uint16), range(10))
                 assert [alphabet[number] for number in made[0]] == sealed
     assert seen.total() == cases
     assert min(seen["valid"], seen["small"], seen["invalid"]) > 5
+
+
+def test_one_cipher_serves_many_threads() -> None:
+    cipher = FF1(KEY, radix=10)
+    numerals = np.arange(20_000 * 16, dtype=np.uint16).reshape(-1, 16) % 10
+    expected = cipher.encrypt_numerals(numerals)
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(cipher.encrypt_numerals, [numerals] * 12):
+            assert np.array_equal(found, expected)

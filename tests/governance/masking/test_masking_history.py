@@ -182,3 +182,34 @@ def test_tokens_are_bound_to_the_training_table_also_where_rows_to_predict_are_c
     elsewhere = Dataset(source.table, source.schema, name="other")
     plan = plan_for(elsewhere, rule, key=KEY, trained=trained.schema)
     assert apply(plan, elsewhere, KEY)[0].to_list("x") == trained.to_list("x")
+
+
+def test_rows_to_predict_get_the_stand_ins_of_training_also_where_the_entity_was_found_and_not_declared() -> None:
+    rule = MaskingPolicy.model_validate({"fields": {"x": {"synthetic": {}}}})
+    values = [f"{number:03d}-45-6789" for number in range(101, 131)]
+    source = Dataset(pa.table({"x": values}), Schema((Field("x", FieldType.CATEGORICAL),)), name="people")
+    trained, report = mask_table(source, rule, KEY)
+    assert report.columns["x"]["entity"] == "US_SSN"
+    assert all(value.startswith("9") for value in trained.to_list("x"))  # numbers that were never given out, as for the entity
+    masker = predictor(rule, trained)
+    assert masker.mask(Dataset.from_rows([{"x": value} for value in values], masker.signature.inputs))[0].to_list("x") == trained.to_list("x")
+
+
+def test_a_file_has_no_lineage_so_what_is_loaded_from_one_is_masked_again() -> None:
+    written = Dataset(MASKED.table, raw().schema, name="things")
+    assert run(written).to_list("x")[0] == "v0!!"
+
+
+def test_tokens_that_a_search_put_into_a_half_hidden_value_are_not_hidden_the_second_time() -> None:
+    rule = MaskingPolicy.model_validate({"fields": {"x": {"partial": {"last": 14}}}, "entities": {"EMAIL_ADDRESS": "token"}})
+    values = ["xxxxxxxxxxxxxxxxxxx ab@example.com", "hello there and good morning to you"]
+    source = Dataset(pa.table({"x": values}), Schema((Field("x", FieldType.TEXT),)), name="notes")
+    once, _ = mask_table(source, rule, KEY)
+    assert "tok1_" in once.to_list("x")[0]
+    assert mask_table(once, rule, KEY)[0].to_list("x") == once.to_list("x")
+    masker = predictor(rule, once)
+    assert masker.mask(once)[0].to_list("x") == once.to_list("x")
+    assert masker.mask(source)[0].to_list("x") == once.to_list("x")
+    # Another policy would search for other things.
+    other = MaskingPolicy.model_validate({"fields": {"x": {"partial": {"last": 14}}}, "entities": {"EMAIL_ADDRESS": "pseudonym"}})
+    assert mask_table(once, other, KEY)[0].to_list("x") != once.to_list("x")

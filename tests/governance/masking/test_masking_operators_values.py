@@ -242,6 +242,18 @@ def test_date_shift_refuses_what_it_cannot_move() -> None:
     assert mask("date_shift", column(*DAYS), subjects=column("a", "a", "a", None), subject="who").null_count == 1
 
 
+@pytest.mark.parametrize("kind", [pa.date32(), pa.date64(), pa.timestamp("s"), pa.timestamp("us", "UTC")])
+def test_dates_are_not_moved_out_of_the_calendar(kind: pa.DataType) -> None:
+    people = column(*range(20))
+    for end, beyond in ((dt.date(9999, 12, 30), 253_402_300_800), (dt.date(1, 1, 2), -62_135_596_801)):
+        values = pa.chunked_array([pa.array([end] * 20).cast(pa.timestamp("s")).cast(kind)])
+        with pytest.raises(InvalidInput, match="years 1 to 9999"):
+            mask("date_shift", values, subjects=people, subject="who", days=30)
+        # What lay outside before may stay there.
+        outside = pa.chunked_array([pa.array([beyond] * 20, pa.timestamp("s")).cast(kind)])
+        mask("date_shift", outside, subjects=people, subject="who", days=30)
+
+
 # -- noise ----------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +314,12 @@ def test_noise_on_what_has_no_number_to_add_to() -> None:
 # -- hierarchies and prefixes ---------------------------------------------------------------------------------------------------------------
 
 PLACES = {"Berlin": "Germany", "Bonn": "Germany", "Paris": "France", "Germany": "Europe", "France": "Europe", "Oslo": "Europe"}
+
+
+def test_whole_numbers_too_large_for_a_bin_are_refused_without_showing_them() -> None:
+    with pytest.raises(UsageError, match="Column 'c' holds whole numbers beyond") as caught:
+        mask("generalise", column(1, 2**64 - 1, kind=pa.uint64()), width=5)
+    assert "1844" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

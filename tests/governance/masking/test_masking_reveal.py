@@ -258,6 +258,17 @@ def test_a_rule_for_columns_opens_no_texts_without_their_table(tmp_path: Path) -
     desk.workspace.close()
 
 
+def test_what_turns_back_any_number_is_not_tried_on_the_tokens_of_a_text(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, policy(RULE, entities={"EMAIL_ADDRESS": "token", "PHONE_NUMBER": "ff1", "CREDIT_CARD": "ff1"}))
+    masked = desk.load()
+    opened = desk.reveal(masked, fields="note").to_list("note")
+    assert opened[0] == ROWS["note"][0]
+    # A number that ff1 made looks like any other, so it stays.
+    assert opened[2] == str(masked.to_list("note")[2]).split(" or ")[0] + " or piet.planted@example.org!"
+    assert desk.workspace.reveal_text(masked.to_list("note")[0], purpose=PURPOSE, by=desk.fay) == ROWS["note"][0]
+    desk.workspace.close()
+
+
 # -- attacks --------------------------------------------------------------------------------------------------------------------------------
 
 

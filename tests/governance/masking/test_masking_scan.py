@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.policy import MaskingPolicy
+from affidavit_governance.masking.surfaces.files import mask_file
 from affidavit_governance.masking.surfaces.scanning import scan_source
 from affidavit_governance.masking.surfaces.shapes import LONG, shape
 
@@ -47,6 +49,17 @@ def test_each_entity_of_each_column_has_its_counts_score_evidence_and_shapes() -
     assert report.to_json()["totals"] == {"CREDIT_CARD": 5, "EMAIL_ADDRESS": 15, "PHONE_NUMBER": 5}
     text = json.dumps(report.to_json())
     assert not [secret for secret in (EMAIL, PHONE, str(CARD), "jane", "4111") if secret in text]
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us"), pa.timestamp("ns", "Europe/Berlin")])
+def test_dates_that_masking_takes_for_dates_of_birth_are_reported(kind: pa.DataType, tmp_path: Path) -> None:
+    table = pa.table({"birth_date": pa.array([dt.datetime(1990, 1, 31), None], pa.timestamp("us")).cast(kind), "due_date": pa.array([1, 2], pa.date32())})
+    pa.parquet.write_table(table, tmp_path / "people.parquet")
+    done = mask_file(tmp_path / "people.parquet", tmp_path / "masked.parquet", policy=MaskingPolicy(), key=bytes(32))
+    assert list(done["columns"]) == ["birth_date"]
+    report = scan_source(tmp_path / "people.parquet").to_json()
+    assert [(each["column"], each["entity"], each["count"]) for each in report["found"]] == [("birth_date", "DATE_OF_BIRTH", 1)]
+    assert "1990" not in json.dumps(report)
 
 
 def test_files_streams_and_queries_give_the_same_as_the_table(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_the_default_line_counts_for_entities_without_one_and_keep_leaves_them()
     token = mask_text(EMAIL, policy=policy(default="pseudonym"), key=KEY)[0]
     assert mask_text(text, policy=policy(default="pseudonym", entities={"PHONE_NUMBER": "keep"}), key=KEY)[0] == f"{token} {PHONE}"
     assert mask_text(text, policy=policy(default="keep", entities={"EMAIL_ADDRESS": "pseudonym"}), key=KEY)[0] == f"{token} {PHONE}"
+    assert PromptMasker(policy(default="keep", entities={"EMAIL_ADDRESS": "pseudonym"}), key=KEY).mask(text) == f"{token} {PHONE}"
 
 
 def test_a_policy_that_does_not_detect_leaves_texts_alone() -> None:
@@ -191,3 +192,27 @@ def test_tools_are_made_from_the_policy_where_none_are_given() -> None:
     assert found[0].entity == "STAFF_ID"
     assert "E-123456" not in masked
     assert Tools().entities.isdisjoint({"STAFF_ID"})
+
+
+@pytest.mark.parametrize("stays", ["CREDIT_CARD", "EMAIL_ADDRESS", "URL"])
+def test_an_entity_that_stays_takes_no_other_along(stays: str, tmp_path: Path) -> None:
+    planted = {"CREDIT_CARD": CARD, "EMAIL_ADDRESS": EMAIL}
+    text = f"see https://shop.example.net/?card={CARD}&mail={EMAIL} now"
+    rule = policy(entities={stays: "keep"})
+    (tmp_path / "in.txt").write_text(text)
+    mask_file(tmp_path / "in.txt", tmp_path / "out.txt", policy=rule, key=KEY)
+    cell = mask_table(table(note=[text, "nothing"]), rule, KEY)[0].to_list("note")[0]
+    prompt = PromptMasker(rule, key=KEY).mask(text)
+    for masked in (mask_text(text, policy=rule, key=KEY)[0], (tmp_path / "out.txt").read_text(), cell, prompt):
+        assert not [entity for entity, value in planted.items() if entity != stays and value in masked]
+
+
+def test_what_lies_inside_a_finding_that_stays_and_is_no_surer_stays_with_it() -> None:
+    inside = [
+        Finding("URL", 0, 30, 0.9),
+        Finding("PHONE_NUMBER", 5, 15, 0.7),
+        Finding("EMAIL_ADDRESS", 20, 28, 0.98),
+        Finding("IBAN_CODE", 25, 40, 0.7),
+    ]
+    spans = Spans.of(policy(entities={"URL": "keep"}), Tools(), KEY)
+    assert [(f.entity, f.start, f.end) for f in spans.settle(inside)] == [("EMAIL_ADDRESS", 20, 40)]

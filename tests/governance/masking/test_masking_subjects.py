@@ -62,6 +62,16 @@ def test_a_missing_subject_column_is_named_with_its_policy_line() -> None:
         masker.mask(Dataset(pa.table({"day": DAYS}), SCHEMA.select(("day",))))
 
 
+def test_a_token_with_its_own_column_as_subject_is_refused_because_nobody_could_turn_it_back() -> None:
+    people = Dataset.from_arrow(pa.table({"who": ["ann@example.com", "bob@example.com"]}), name="people")
+    for section, line in (
+        ({"fields": {"who": {"token": {"subject": "who"}}}}, "masking.fields.who"),
+        ({"entities": {"EMAIL_ADDRESS": {"token": {"subject": "who"}}}}, "masking.entities.EMAIL_ADDRESS"),
+    ):
+        with pytest.raises(UsageError, match=f"{line}'.* nobody could turn it back"):
+            mask_table(people, MaskingPolicy.model_validate(section), bytes(32))
+
+
 def test_vault_and_subject_keys_are_opened_when_an_operator_asks_and_not_before() -> None:
     opened: list[str] = []
 

@@ -202,6 +202,20 @@ def test_a_column_name_speaks_for_values_that_alone_are_too_weak() -> None:
     assert scan_table(pa.table({"telephone": [True, False]})) == {}
 
 
+def test_the_name_of_a_structs_field_speaks_as_a_columns_does() -> None:
+    numbers = ["467 3395", "467 3396", None] * 200  # enough for the quick look before the search
+    flat, _ = mask_table(dataset({"phone": numbers}), policy(default="pseudonym"), KEY)
+    assert None not in flat.to_list("phone")[:2]
+    cells = [{"phone": number, "code": number} for number in numbers]
+    for nested in (pa.array(cells), pa.array([[cell] for cell in cells])):
+        masked, report = mask_table(dataset({"contact": nested}), policy(), KEY)
+        leaves = masked.table.column("contact").combine_chunks()
+        leaves = leaves.flatten() if pa.types.is_list(leaves.type) else leaves
+        assert leaves.field("phone").to_pylist() == ["<PHONE_NUMBER>", "<PHONE_NUMBER>", None] * 200
+        assert leaves.field("code").to_pylist() == numbers
+        assert (report.cells, report.columns["contact"]["findings"]) == (400, {"PHONE_NUMBER": 2})
+
+
 def test_german_credit_style_columns_are_left_alone() -> None:
     table = {
         "checking": ["... < 0 DM", "0 <= ... < 200 DM", "no checking account"] * 4,
@@ -468,6 +482,37 @@ def test_a_column_or_data_set_named_by_personal_data_is_refused_without_repeatin
     named = dataset({"a": [1]})
     named.name = EMAIL
     with pytest.raises(InvalidInput, match="data set's name") as caught:
+        mask_table(named, policy(), KEY)
+    assert EMAIL not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([{EMAIL: 1}, None]),
+        pa.array([[{"a": {EMAIL: "x"}}], []]),
+        pa.array([[("k", {EMAIL: 1})], None], pa.map_(pa.string(), pa.struct([(EMAIL, pa.int64())]))),
+    ],
+)
+def test_a_name_inside_a_nested_column_that_is_personal_data_is_refused_unless_the_column_is_dropped(cells: pa.Array) -> None:
+    source = dataset({"ok": [1, 2], "nested": cells})
+    with pytest.raises(InvalidInput, match=r"inside column 2 of 2 .*EMAIL_ADDRESS") as caught:
+        mask_table(source, policy(), KEY)
+    assert EMAIL not in str(caught.value)
+    masked, _ = mask_table(source, policy(fields={"nested": "drop"}), KEY)
+    assert EMAIL.encode() not in ipc(masked.table)
+
+
+def test_declared_categories_and_entities_hold_no_personal_data_also_where_no_row_has_them() -> None:
+    declared = Schema((Field("city", FieldType.CATEGORICAL, categories=("Berlin", EMAIL)),))
+    masked, report = mask_table(Dataset(pa.table({"city": ["Berlin", "Berlin"]}), declared, name="t"), policy(), KEY)
+    assert masked.schema["city"].categories == ("Berlin", "<EMAIL_ADDRESS>")
+    assert report.cells == 0
+    masked, report = mask_table(Dataset(pa.table({"city": ["Berlin", EMAIL]}), declared, name="t"), policy(), KEY)
+    assert (masked.schema["city"].categories, masked.schema["city"].masked) == (("Berlin", "<EMAIL_ADDRESS>"), "spans")
+    assert (report.cells, report.columns["city"]["findings"]) == (1, {"EMAIL_ADDRESS": 1})
+    named = Dataset(pa.table({"city": ["Berlin"]}), Schema((Field("city", FieldType.CATEGORICAL, entity=EMAIL),)), name="t")
+    with pytest.raises(InvalidInput, match="entity declared for column 1") as caught:
         mask_table(named, policy(), KEY)
     assert EMAIL not in str(caught.value)
 

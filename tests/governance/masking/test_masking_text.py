@@ -93,6 +93,25 @@ def test_look_alikes_are_left_alone(text: str) -> None:
     assert scan_text(text) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("email=ann@example.com", "ann@example.com"),
+        ("ts=12 user_email=ann@example.com&x=1", "ann@example.com"),
+        ("GET /find?a=1&customer.mail=ann@example.com", "ann@example.com"),
+        ("files.example.net/home/ann@example.com", "ann@example.com"),
+        ("/var/mail/ann@example.com", "ann@example.com"),
+        # What no key and no path stands for is part of the address.
+        ("bounces+12-ann=example.com@lists.example", "bounces+12-ann=example.com@lists.example"),
+        ("ann=example.com@lists.example", "ann=example.com@lists.example"),
+        ("ann/sales@example.com", "ann/sales@example.com"),
+        ("R&D@example.com", "R&D@example.com"),
+    ],
+)
+def test_an_address_is_the_same_behind_a_key_and_at_the_end_of_a_path(text: str, address: str) -> None:
+    assert [text[f.start : f.end] for f in scan_text(text) if f.entity == "EMAIL_ADDRESS"] == [address]
+
+
 def test_words_nearby_decide_about_forms_that_other_numbers_share() -> None:
     assert scan_text("the part is 467 3395 today") == []
     assert [f.entity for f in scan_text("my phone is 467 3395 today")] == ["PHONE_NUMBER"]

@@ -1,4 +1,8 @@
-"""A key in AWS KMS. Credentials come from where boto3 finds them, never from the workspace."""
+"""A key in AWS KMS.
+
+Credentials come from where boto3 finds them, never from the workspace, and so does another endpoint (``AWS_ENDPOINT_URL_KMS``): who can write
+in the workspace could else have session tokens sent to a server of theirs.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +29,14 @@ _REASONS = {
 
 
 class AwsKmsProvider(RemoteProvider):
-    """A symmetric KMS key: ``key_id`` is its id, alias or ARN; ``region`` and ``endpoint`` as boto3 takes them.
+    """A symmetric KMS key: ``key_id`` is its id, alias or ARN; ``region`` as boto3 takes it.
 
     The context of the workspace is KMS's encryption context, which is authenticated and stands in CloudTrail.
     """
 
     name = "aws_kms"
     required = ("key_id",)
-    optional = ("region", "endpoint")
+    optional = ("region",)
 
     @property
     def label(self) -> str:
@@ -51,7 +55,7 @@ class AwsKmsProvider(RemoteProvider):
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         try:
-            client = boto3.client("kms", region_name=self.settings.get("region"), endpoint_url=self.settings.get("endpoint"), config=_CONFIG)
+            client = boto3.client("kms", region_name=self.settings.get("region"), config=_CONFIG)
             return getattr(client, operation)(**arguments)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))

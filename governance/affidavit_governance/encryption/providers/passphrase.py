@@ -38,7 +38,8 @@ class PassphraseProvider(LocalProvider):
             salt = base64.b64decode(self.settings["salt"], validate=True)
             cost = {name: int(self.settings[name]) for name in ARGON2ID}
             # Upper bounds, so that a changed file cannot make opening take all memory.
-            if self.settings["kdf"] != "argon2id" or len(salt) < 8 or any(not 1 <= cost[name] <= most for name, most in _MOST.items()):
+            usable = all(1 <= cost[name] <= most for name, most in _MOST.items()) and cost["memory_kib"] >= 8 * cost["lanes"]  # RFC 9106, 3.1
+            if self.settings["kdf"] != "argon2id" or len(salt) < 8 or not usable:
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             where = self.owner.location

@@ -107,17 +107,23 @@ class Pkcs11Provider(RemoteProvider):
         return mechanism in slot.get_mechanisms() and bool(slot.get_mechanism_info(mechanism).flags & use)
 
     def _key(self, session: Any, *, create: bool) -> Any:
-        found = list(
-            session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.AES, Attribute.LABEL: self._key_label})
-        )
+        found = self._found(session)
         if not found and create:
             template = {Attribute.EXTRACTABLE: False, Attribute.SENSITIVE: True}
-            return session.generate_key(KeyType.AES, 256, label=self._key_label, store=True, template=template)
+            made = session.generate_key(KeyType.AES, 256, label=self._key_label, store=True, template=template)
+            if len(self._found(session)) > 1:
+                made.destroy()  # with two, nobody could tell which one a workspace is under
+                raise AffidavitError(f"{self.label} was made by another process at the same time; nothing was changed.", hint="Try again.")
+            return made
         if len(found) != 1:
             raise AffidavitError(f"{self.label}: the token has {len(found)} AES keys of that label.", hint="It needs exactly one.")
         if found[0][Attribute.EXTRACTABLE]:
             raise AffidavitError(f"{self.label} can be extracted from the token, which is no protection.", hint="Use another key label.")
         return found[0]
+
+    def _found(self, session: Any) -> list[Any]:
+        wanted = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.AES, Attribute.LABEL: self._key_label}
+        return list(session.get_objects(wanted))
 
     @contextlib.contextmanager
     def _session(self, *, write: bool) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,14 @@ import hvac
 import requests
 from hvac.exceptions import Forbidden, InvalidPath, InvalidRequest, Unauthorized, VaultDown, VaultError
 
-from affidavit.errors import AffidavitError
+from affidavit.errors import AffidavitError, UsageError
+from affidavit.interfaces.keys import KeyOwner
 from affidavit_governance.encryption.providers.base import RemoteProvider
 
 ADDRESS = "VAULT_ADDR"
 TIMEOUT_SECONDS = 10
+# Names become part of the address that the token is sent to: of "../../sys/seal" the client would make a request to seal Vault.
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 
 
 class VaultProvider(RemoteProvider):
@@ -31,6 +35,12 @@ class VaultProvider(RemoteProvider):
     name = "vault"
     required = ("key",)
     optional = ("mount", "namespace")
+
+    def __init__(self, settings: Mapping[str, Any], owner: KeyOwner) -> None:
+        super().__init__(settings, owner)
+        for name, value in self.settings.items():
+            if not isinstance(value, str) or not _NAME.fullmatch(value):
+                raise UsageError(f"Key provider 'vault', setting '{name}': it holds what no name in Vault does.")
 
     @property
     def label(self) -> str:
@@ -77,4 +87,5 @@ class VaultProvider(RemoteProvider):
         except VaultDown:
             raise AffidavitError(f"{self.label} cannot be used: Vault is sealed or in maintenance.") from None
         except (VaultError, requests.RequestException, KeyError, TypeError) as error:
-            raise AffidavitError(f"{self.label} cannot be reached at {address} ({type(error).__name__}).") from None
+            where = address.rpartition("@")[2]  # without a password
+            raise AffidavitError(f"{self.label} cannot be reached at {where} ({type(error).__name__}).") from None

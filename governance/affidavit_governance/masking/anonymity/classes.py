@@ -76,12 +76,14 @@ class Classes:
 
 
 def read_column(data: Any, name: str) -> pa.ChunkedArray:
-    """One column of a `Dataset`, an Arrow table, a frame or a dict of columns. Raises UsageError for an unknown name."""
+    """One column of a `Dataset`, an Arrow table, a frame or a dict. Raises UsageError for an unknown name, InvalidInput for a double one."""
     if isinstance(data, Dataset):
         return data.column(name)
     table = as_table(data)
     if name not in table.column_names:
         raise UsageError(f"There is no column '{name}'.{nearest(name, table.column_names)}")
+    if table.column_names.count(name) > 1:
+        raise InvalidInput(f"There are {table.column_names.count(name)} columns '{name}'.", hint="Rename or drop all but one.")
     return table.column(name)
 
 
@@ -148,6 +150,13 @@ def group(values: Sequence[Values], names: tuple[str, ...]) -> Classes:
         key, count = _dense(key * len(column.distinct) + column.codes, count * len(column.distinct))
     _, first, of_row, sizes = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     return Classes(names, of_row.reshape(-1).astype(np.int64), sizes.astype(np.int64), first.astype(np.int64))
+
+
+def one_class(rows: int) -> Classes:
+    """All rows as one class: what they are where no quasi-identifier is left. Raises InvalidInput where there are no rows."""
+    if rows == 0:
+        raise InvalidInput("There are no rows to look at.")
+    return Classes((), np.zeros(rows, dtype=np.int64), np.array([rows]), np.zeros(1, dtype=np.int64))
 
 
 def _dense(key: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], int]:

@@ -83,7 +83,7 @@ def l_diversity(data: Any, quasi_identifiers: Sequence[str], sensitive: str | Se
 
     Parameters and errors as in `k_anonymity`; `sensitive` names one column or several.
     """
-    return _over(data, quasi_identifiers, sensitive, "l", distinct_values, worst=np.minimum)
+    return l_of(equivalence_classes(data, quasi_identifiers), data, sensitive)
 
 
 def entropy_l_diversity(data: Any, quasi_identifiers: Sequence[str], sensitive: str | Sequence[str]) -> Measure:
@@ -135,16 +135,26 @@ def t_closeness(data: Any, quasi_identifiers: Sequence[str], sensitive: str | Se
     Numbers, dates and times are as far apart as their ranks (ordered distance), other values all equally far (Li, Li and Venkatasubramanian,
     t-Closeness, ICDE 2007, section 4). Parameters and errors as in `l_diversity`.
     """
-
-    def to_all(classes: Classes, values: Values) -> NDArray[np.float64]:
-        return distance(classes, values, shares(values))
-
-    return _over(data, quasi_identifiers, sensitive, "t", to_all, worst=np.maximum)
+    return t_of(equivalence_classes(data, quasi_identifiers), data, sensitive)
 
 
 def k_of(classes: Classes) -> Measure:
     """k of known classes."""
     return Measure("k", int(classes.sizes.min()), classes.sizes.astype(np.float64), classes, largest_is_worst=False)
+
+
+def l_of(classes: Classes, data: Any, sensitive: str | Sequence[str]) -> Measure:
+    """Distinct l of known classes."""
+    return _of(classes, data, sensitive, "l", distinct_values, worst=np.minimum)
+
+
+def t_of(classes: Classes, data: Any, sensitive: str | Sequence[str]) -> Measure:
+    """t of known classes."""
+
+    def to_all(classes: Classes, values: Values) -> NDArray[np.float64]:
+        return distance(classes, values, shares(values))
+
+    return _of(classes, data, sensitive, "t", to_all, worst=np.maximum)
 
 
 def distinct_values(classes: Classes, values: Values) -> NDArray[np.float64]:
@@ -230,9 +240,20 @@ def _over(
     *,
     worst: np.ufunc,
 ) -> Measure:
+    return _of(equivalence_classes(data, quasi_identifiers), data, sensitive, name, measure, worst=worst)
+
+
+def _of(
+    classes: Classes,
+    data: Any,
+    sensitive: str | Sequence[str],
+    name: str,
+    measure: Callable[[Classes, Values], NDArray[np.float64]],
+    *,
+    worst: np.ufunc,
+) -> Measure:
     columns = (sensitive,) if isinstance(sensitive, str) else tuple(sensitive)
     if not columns:
         raise UsageError("Name one sensitive column or more.")
-    classes = equivalence_classes(data, quasi_identifiers)
     of_class = worst.reduce([measure(classes, values_of(data, column)) for column in columns])
     return Measure(name, float(worst.reduce(of_class)), of_class, classes, largest_is_worst=worst is np.maximum)

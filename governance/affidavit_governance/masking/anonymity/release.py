@@ -12,8 +12,8 @@ from affidavit.errors import InvalidInput, Refused, UsageError, nearest
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.frames import as_table
 from affidavit.policy import MaskingPolicy, ReleaseRule
-from affidavit_governance.masking.anonymity.classes import equivalence_classes
-from affidavit_governance.masking.anonymity.measures import TOLERANCE, Measure, k_of, l_diversity, t_closeness
+from affidavit_governance.masking.anonymity.classes import equivalence_classes, one_class
+from affidavit_governance.masking.anonymity.measures import TOLERANCE, Measure, k_of, l_of, t_of
 from affidavit_governance.masking.anonymity.mondrian import Anonymised, anonymise
 
 
@@ -72,9 +72,8 @@ def check_release(data: Any, policy: MaskingPolicy) -> ReleaseReport | None:
     source = data if isinstance(data, Dataset) else as_table(data)
     quasi, sensitive = _columns(source, policy, rule)
     rows = len(source)
-    if not quasi:
-        return ReleaseReport((), sensitive, rows, 1, rows)
-    k = k_of(equivalence_classes(source, quasi))
+    classes = equivalence_classes(source, quasi) if quasi else one_class(rows)
+    k = k_of(classes)
     found: dict[str, Any] = {}
     _ask(k, rule.k, "k", source, rule, quasi, sensitive)
     if rule.max_risk is not None:
@@ -82,14 +81,14 @@ def check_release(data: Any, policy: MaskingPolicy) -> ReleaseReport | None:
         if found["risk"] > rule.max_risk:
             raise _refusal(k, 1.0 / rule.max_risk, "max_risk", found["risk"], rule.max_risk, source, rule, quasi, sensitive)
     if rule.l is not None and sensitive:
-        diversity = l_diversity(source, quasi, sensitive)
+        diversity = l_of(classes, source, sensitive)
         _ask(diversity, rule.l, "l", source, rule, quasi, sensitive)
         found["l"] = int(diversity.value)
     if rule.t is not None and sensitive:
-        closeness = t_closeness(source, quasi, sensitive)
+        closeness = t_of(classes, source, sensitive)
         _ask(closeness, rule.t, "t", source, rule, quasi, sensitive)
         found["t"] = closeness.value
-    return ReleaseReport(quasi, sensitive, rows, len(k.classes), int(k.value), **found)
+    return ReleaseReport(quasi, sensitive, rows, len(classes), int(k.value), **found)
 
 
 def anonymise_for_release(data: Any, policy: MaskingPolicy) -> Anonymised:
@@ -170,7 +169,7 @@ def _refusal(
     name = {"k": "k", "l": "l", "t": "t", "max_risk": "a re-identification risk of"}[line]
     is_, at = ("is above", "at most") if line in ("t", "max_risk") else ("is below", "at least")
     return Refused(
-        f"The data may not be released: {name} {measured:.4g} over {', '.join(quasi)} {is_} the policy's bound ({at} {bound:.4g}). "
+        f"The data may not be released: {name} {measured:.4g} over {', '.join(quasi) or 'all rows'} {is_} the policy's bound ({at} {bound:.4g}). "
         f"{len(failing)} of {len(measure.classes)} classes miss it, with {rows} of {len(source)} rows.",
         by="masking",
         line=f"masking.release.{line}",
@@ -181,6 +180,8 @@ def _refusal(
 
 
 def _what_would_do(source: Any, rule: ReleaseRule, quasi: tuple[str, ...], sensitive: tuple[str, ...]) -> str:
+    if not quasi:
+        return "No quasi-identifier is left to make coarser: drop sensitive columns, or add rows."
     asked = [f"k {_rows(rule)}"] + [f"{name} {bound:g}" for name, bound in (("l", rule.l), ("t", rule.t)) if bound is not None]
     try:
         made = _reach(source.select(list(dict.fromkeys((*quasi, *sensitive)))), rule, quasi, sensitive)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,12 @@ from affidavit.interfaces.schema import Field
 from affidavit_governance.masking.operators.arrays import missing, typed
 from affidavit_governance.masking.operators.contents import subjects_of
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _TICKS_A_DAY = {"s": 86_400, "ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
+"""0001-01-01 and 9999-12-31, in days from 1970-01-01: what Python, most databases and ISO 8601's plain form can write."""
 
 
 class DateShiftSettings(Settings):
@@ -59,14 +64,19 @@ class DateShift(Operator):
             added = pc.add_checked(numbers, pa.array(np.where(absent, 0, moved * ticks))).cast(whole)
         except pa.ArrowInvalid:
             raise InvalidInput(f"Column '{field.name}' holds a date so far away that moving it leaves the type {value}.") from None
+        filled = np.where(absent, 0, added.to_numpy(zero_copy_only=False))
+        if (_written(filled // ticks) < _written(np.where(absent, 0, numbers.to_numpy(zero_copy_only=False)) // ticks)).any():
+            raise InvalidInput(
+                f"Column '{field.name}' holds dates at the end of the calendar, which would be moved out of the years 1 to 9999.",
+                hint="Such dates often stand for none: make them missing first.",
+            )
         # Made anew from the numbers, with zeros under nulls, so that no date stays behind in the buffer.
-        filled = np.where(absent, 0, added.to_numpy(zero_copy_only=False)).astype(whole.to_pandas_dtype())
-        return typed(pa.array(filled, whole, mask=absent).cast(value), kind)
+        return typed(pa.array(filled.astype(whole.to_pandas_dtype()), whole, mask=absent).cast(value), kind)
 
     def field(self, field: Field) -> Field:
         return replace(super().field(field), bounds=None)
 
-    def _shifts(self, subjects: list[bytes], context: MaskContext) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _shifts(self, subjects: list[bytes], context: MaskContext) -> NDArray[np.int64]:
         assert isinstance(self.settings, DateShiftSettings)
         days = self.settings.days
         base = hashlib.blake2b(digest_size=16, key=context.derive("date shift"), person=b"affidavit-ds-1")
@@ -78,3 +88,8 @@ class DateShift(Operator):
             chosen = int.from_bytes(state.digest(), "big") % (2 * days)
             shifts[i] = chosen - days if chosen < days else chosen - days + 1
         return shifts
+
+
+def _written(days: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which days have a date in the calendar that everybody can write."""
+    return (days >= _FIRST_DAY) & (days <= _LAST_DAY)

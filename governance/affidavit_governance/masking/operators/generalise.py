@@ -72,7 +72,7 @@ class Generalise(Operator):
         if pa.types.is_null(kind):
             return column  # a column without a single value
         if settings.width is not None and is_number(kind):
-            return _bins(plain, settings)
+            return _bins(plain, settings, field)
         if settings.show == "label" and is_text(kind) and _are_labels(plain, settings):
             return plain
         if settings.unit is not None and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
@@ -161,7 +161,7 @@ def _prefix(length: int) -> Callable[[pa.Array], pa.Array]:
     return change
 
 
-def _bins(column: pa.ChunkedArray, settings: GeneraliseSettings) -> pa.ChunkedArray:
+def _bins(column: pa.ChunkedArray, settings: GeneraliseSettings, field: Field) -> pa.ChunkedArray:
     absent = missing(column)
     filled = pc.fill_null(column.cast(pa.float64(), safe=False), 0.0).to_numpy()
     values = np.where(absent | ~np.isfinite(filled), 0.0, filled)
@@ -174,7 +174,10 @@ def _bins(column: pa.ChunkedArray, settings: GeneraliseSettings) -> pa.ChunkedAr
     steps = (settings.width or 0.0, settings.origin, (settings.width or 0.0) / 2 if settings.show == "midpoint" else 0.0)
     # The type follows from settings and column type, never from the values, so that all batches of a stream agree.
     if pa.types.is_integer(column.type) and all(float(step).is_integer() for step in steps):
-        shown = shown.cast(pa.int64())
+        try:
+            shown = shown.cast(pa.int64())
+        except pa.ArrowInvalid:
+            raise UsageError(f"Column '{field.name}' holds whole numbers beyond 2⁶³, which have no bin.", hint="Use another operator.") from None
     elif pa.types.is_floating(column.type):
         shown = shown.cast(column.type, safe=False)
     return pa.chunked_array([shown])

@@ -20,16 +20,30 @@ class Email(PatternRecognizer):
     _local = re.compile(r"[A-Za-z0-9\u00c0-\u04ff._%+&'~^!#$*=/-]{1,64}")
     _domain = re.compile(r"@(?:[A-Za-z0-9\u00c0-\u04ff_-]{1,63}+\.){1,30}(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z\u00c0-\u04ff]{2,24})")
 
+    _key = re.compile(r"[A-Za-z0-9_.-]*(?:mail|user|name|login|to|from|cc|sender|recipient|contact|addr|address|account|id|q|query)=", re.IGNORECASE)
+
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
         at = text.find("@")
         while at >= 0:
             local = self._local.match(text[max(0, at - 64) : at][::-1])
             domain = self._domain.match(text, at) if local else None
             if local and domain:
-                name = local.group()[::-1].lstrip(".'/=*!#$^~&")
+                name = self._without_key(local.group()[::-1]).lstrip(".'/=*!#$^~&")
                 if name:
                     yield Finding(self.entity, at - len(name), domain.end(), 0.98, "address syntax")
             at = text.find("@", at + 1)
+
+    def _without_key(self, name: str) -> str:
+        """The local part without what stands before it in a path or a query. The signs there may belong to an address, but hardly ever do,
+        and with them one address would get another token in each place."""
+        path, slash, last = name.rpartition("/")
+        if slash and ("." in path or "/" in path):
+            name = last
+        if "=" in name:
+            name = name.rpartition("&")[2]
+            if key := self._key.match(name):
+                name = name[key.end() :]
+        return name
 
 
 _OWN = r"\bmy (?:(?:own|personal) )?(?:web ?site|web ?page|home ?page|site|blog|portfolio|profile)|我的(?:网站|主页|博客)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 from affidavit.errors import InvalidInput, Refused, UsageError
 from affidavit.interfaces.governance import JSON
 from affidavit.reveal import RevealCall
+from affidavit_governance.masking.operators import token, vaulted
+from affidavit_governance.masking.operators.arrays import is_text
 from affidavit_governance.masking.operators.catalogue import make_operator
 from affidavit_governance.masking.reveal.origins import SPANS, History, Origin, origin_of
 from affidavit_governance.masking.reveal.rules import LINE, Grant, Request, grant
 from affidavit_governance.masking.text import scan_text
 from affidavit_governance.masking.tools import Tools, workspace_tools
+
+SHAPED = re.compile(f"{token.PATTERN.pattern}|{vaulted.PATTERN.pattern}")
+"""What may be a token inside a text. Whether it is one shows when it opens."""
 
 
 def attempt(call: RevealCall) -> dict[str, JSON]:
@@ -61,7 +67,8 @@ def decide(call: RevealCall) -> tuple[Grant, ...]:
         found, refusal = [], None
         for origin in history.in_text(column, sorted(tools.entities)):
             operator = operator_of(origin, tools)
-            if operator.reversible and operator.spans and operator.subject is None and origin.entity is not None:
+            # Only these prove themselves. What `ff1` made is a number like any other, and it would turn back any.
+            if isinstance(operator, (token.Token, vaulted.Vault)) and operator.subject is None and origin.entity is not None:
                 try:
                     found.append(granted(origin, {origin.entity}))
                 except Refused as error:
@@ -76,7 +83,7 @@ def decide(call: RevealCall) -> tuple[Grant, ...]:
         return tuple(granted_in_text(""))
     grants: list[Grant] = []
     for name in _columns(call, history, tools):
-        if _is_text(call, name, history):
+        if _is_text(call, name, history) or _holds_tokens(call, name, history):
             grants += granted_in_text(name)
             continue
         origin = origin_of(history, call.data, name, _said(call, name))
@@ -111,6 +118,14 @@ def _is_text(call: RevealCall, name: str, history: History) -> bool:
     """Whether findings were masked one by one inside the column's texts."""
     recorded = [loaded.operator for loaded in history.columns.get(name, ())]
     return call.data.schema[name].masked == SPANS or (call.data.schema[name].masked is None and recorded[-1:] == [SPANS])
+
+
+def _holds_tokens(call: RevealCall, name: str, history: History) -> bool:
+    """Whether a column of which nothing is known, such as one of a file, has tokens inside longer texts. Those prove themselves."""
+    column = call.data.table.column(name)
+    if history.origins(name, _said(call, name)) or not is_text(column.type):
+        return False
+    return any(value is not None and SHAPED.search(value) and not SHAPED.fullmatch(value) for value in column.to_pylist())
 
 
 def _said(call: RevealCall, name: str) -> str | None:

@@ -13,15 +13,11 @@ from affidavit.interfaces.governance import JSON
 from affidavit.interfaces.masking import MaskContext, Operator
 from affidavit.interfaces.schema import Field, FieldType
 from affidavit.reveal import RevealCall, Revealed
-from affidavit_governance.masking.operators import token, vaulted
 from affidavit_governance.masking.reveal.origins import Origin
-from affidavit_governance.masking.reveal.revealing import operator_of
+from affidavit_governance.masking.reveal.revealing import SHAPED, operator_of
 from affidavit_governance.masking.reveal.rules import LINE, Grant
 from affidavit_governance.masking.reveal.subjects import Shredded
 from affidavit_governance.masking.tools import workspace_tools
-
-_SHAPED = re.compile(f"{token.PATTERN.pattern}|{vaulted.PATTERN.pattern}")
-"""What may be a token inside a text. Whether it is one shows when it opens."""
 
 
 def reveal(call: RevealCall) -> Revealed:
@@ -100,17 +96,16 @@ def _reversed(operator: Operator, column: pa.ChunkedArray, field: Field, context
 
 
 class _Texts:
-    """Opens the tokens inside texts, each distinct one once."""
+    """Opens the tokens inside texts."""
 
     def __init__(self, grants: Sequence[tuple[Grant, Operator]], base: MaskContext) -> None:
         self._grants = list(grants)
         self._base = base
-        self._known: dict[str, str] = {}
         self._counts: dict[int, int] = {}
 
     def open(self, text: str) -> str:
         """The text with originals in the place of the tokens that open; everything else stays."""
-        return _SHAPED.sub(self._replace, text)
+        return SHAPED.sub(self._replace, text)
 
     def counts(self) -> list[tuple[Grant, int]]:
         """How many tokens each grant has opened."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
@@ -18,8 +19,8 @@ from affidavit.interfaces.masking import Finding, MaskContext, Operator
 from affidavit.interfaces.schema import Field, FieldType
 from affidavit.policy import MaskingPolicy
 from affidavit_governance.masking.operators.catalogue import make_operator
-from affidavit_governance.masking.recognizers.overlaps import cover
-from affidavit_governance.masking.surfaces.replies import Replies, ReplyStream
+from affidavit_governance.masking.spans import Spans, check_key
+from affidavit_governance.masking.surfaces.replies import Replies, ReplyStream, one_of
 from affidavit_governance.masking.text import scan_values
 from affidavit_governance.masking.tools import Tools, tools_for, workspace_tools
 
@@ -30,8 +31,13 @@ _ROUNDS = 4
 _PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*_[0-9]+>")
 _STRUCTURE = frozenset({"role", "type", "id", "name", "tool_call_id", "tool_use_id", "call_id", "index", "cache_control", "is_error", "status"})
 """Keys of chat messages whose values belong to the protocol. `name` is a tool's; a person's name there is the caller's to leave out."""
-_ENCODED = frozenset({"image_url", "image", "input_image", "input_audio", "audio", "file", "document", "video"})
+_ENCODED = frozenset(
+    {"image_url", "image", "input_image", "input_audio", "audio_url", "audio", "input_file", "file", "document", "input_video", "video_url", "video"}
+)
 """Message parts that hold no text to search."""
+_FREE = frozenset({"content", "output"})
+"""Keys of messages that hold text or parts; what else stands there is a tool's own JSON."""
+_DEEPEST = 200  # more than any message has; each level takes a few of the interpreter's frames
 _JSON_TEXT = frozenset({"arguments"})
 """Keys whose strings are JSON themselves."""
 
@@ -57,7 +63,8 @@ class PromptMasker:
     Raises
     ------
     UsageError
-        The policy names an unknown operator or setting, or an operator needs a key and there is none.
+        The policy names an unknown operator or setting, an operator needs a key and there is none, the key has another length, or `unsearchable` is
+        something else.
     """
 
     def __init__(
@@ -69,13 +76,15 @@ class PromptMasker:
         tools: Tools | None = None,
         unsearchable: Literal["refuse", "pass"] = "refuse",
     ) -> None:
+        if unsearchable not in ("refuse", "pass"):  # a mistyped "refuse" must not let anything pass
+            raise UsageError("unsearchable is 'refuse' or 'pass'.")
         self._policy = policy or MaskingPolicy()
         self._tools = tools or tools_for(self._policy)
-        self._context = context or (MaskContext(key) if key is not None else None)
+        self._context = context or (MaskContext(check_key(key)) if key is not None else None)
         self._unsearchable = unsearchable
         self._operators = {entity: self._operator(f"entities.{entity}", line.name, line.settings) for entity, line in self._policy.entities.items()}
         self._default = self._operator("default", self._policy.default.name, self._policy.default.settings)
-        self._keep = frozenset(entity for entity, line in self._policy.entities.items() if line.name == "keep")
+        self._spans = Spans(self._operators, self._default)
         self._placeholders: dict[tuple[str, str], str] = {}
         self._originals: dict[str, Any] = {}
         self._numbers: dict[str, int] = {}
@@ -131,9 +140,15 @@ class PromptMasker:
 
         Raises
         ------
+        UsageError
+            `messages` is no list of dictionaries.
         InvalidInput
-            A message holds an image, sound or file, and these are refused.
+            A message holds an image, sound or file, and these are refused; or something else than JSON, or is nested too deeply.
         """
+        if isinstance(messages, (str, Mapping)) or not all(isinstance(message, Mapping) for message in messages):
+            raise UsageError(
+                "Chat messages are a list of dictionaries.", hint="Turn a library's own message into one, with model_dump() for example."
+            )
         return [self._leaves(message, mask=True) for message in messages]
 
     def mask_json(self, value: Any) -> Any:
@@ -145,14 +160,13 @@ class PromptMasker:
         masked = self._escape(text)
         for _ in range(_ROUNDS):
             found = self._find(masked)
-            found = [finding for finding in found if finding.entity not in self._keep]
             if not found:
                 return masked
             marks = [mark.span() for mark in _PLACEHOLDER.finditer(masked)]
             parts, done = [], 0
             for finding in found:
-                start = max(done, min((first for first, last in marks if first < finding.start < last), default=finding.start))
-                end = max((last for first, last in marks if first < finding.end < last), default=finding.end)
+                start = max(done, _around(marks, finding.start)[0])
+                end = _around(marks, finding.end)[1]
                 if start < end:
                     parts += [masked[done:start], self._placeholder(finding.entity, self._original(masked[start:end]))]
                     done = end
@@ -162,10 +176,13 @@ class PromptMasker:
     def _find(self, text: str) -> list[Finding]:
         policy = self._policy
         recognizers = self._tools.recognizers
-        return scan_values([text], threshold=policy.threshold, thresholds=policy.thresholds, recognizers=recognizers, settle=cover)[0]
+        return scan_values([text], threshold=policy.threshold, thresholds=policy.thresholds, recognizers=recognizers, settle=self._spans.settle)[0]
 
     def _escape(self, text: str) -> str:
-        return _PLACEHOLDER.sub(lambda match: self._placeholder(LITERAL, match.group()), text)
+        """`text` with a placeholder for whatever a reply would be taken to mean: placeholders, and tokens that stand for a value already."""
+        tokens = {token for placeholder, token in self._tokens.items() if token != placeholder and token in text}
+        stand_ins = re.compile(f"{_PLACEHOLDER.pattern}|{one_of(tokens).pattern}") if tokens else _PLACEHOLDER
+        return stand_ins.sub(lambda match: self._placeholder(LITERAL, match.group()), text)
 
     def _placeholder(self, entity: str, value: str, original: Any = None) -> str:
         known = self._placeholders.get((entity, value))
@@ -216,11 +233,15 @@ class PromptMasker:
     # -- what comes back ------------------------------------------------------------------------------------------------------------
 
     def unmask(self, text: str) -> str:
-        """A reply with the originals back in it. What this request did not send stays as it is."""
+        """A reply with the originals back in it. What this request did not send stays as it is. Raises UsageError where it is no string."""
+        if not isinstance(text, str):
+            raise UsageError(f"A reply is a string, not {type(text).__name__}.", hint="Use unmask_message for a chat message.")
         return self._replies.restore(text)
 
     def unmask_message(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """A chat message of the model, its tool calls included, with the originals back in it."""
+        """A chat message of the model, its tool calls included, with the originals back in it. Errors as in `mask_messages`."""
+        if not isinstance(message, Mapping):
+            raise UsageError("A chat message is a dictionary.", hint="Turn a library's own message into one, with model_dump() for example.")
         restored: dict[str, Any] = self._leaves(message, mask=False)
         return restored
 
@@ -240,36 +261,53 @@ class PromptMasker:
 
     # -- both ways ------------------------------------------------------------------------------------------------------------------
 
-    def _leaves(self, value: Any, *, mask: bool, structure: frozenset[str] = _STRUCTURE) -> Any:
+    def _leaves(self, value: Any, *, mask: bool, structure: frozenset[str] = _STRUCTURE, depth: int = 0) -> Any:
+        if depth > _DEEPEST:
+            raise InvalidInput(f"A message is nested more than {_DEEPEST} deep, which is not searched for personal data.")
         if isinstance(value, str):
             return self.mask(value) if mask else self._originals.get(value, self._replies.restore(value))
         if isinstance(value, Mapping):
-            self._check_searchable(value, mask, structure)
-            return {self._key(key, mask, structure): self._member(key, item, mask, structure) for key, item in value.items()}
+            if mask and structure and str(value.get("type")) in _ENCODED:
+                return self._unsearched(value)
+            return {self._key(key, mask, structure): self._member(key, item, mask, structure, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self._leaves(item, mask=mask, structure=structure) for item in value]
-        if mask and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return self._number(value)
-        return value
+            return [self._leaves(item, mask=mask, structure=structure, depth=depth + 1) for item in value]
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, (int, float)):
+            return self._number(value) if mask else value
+        raise InvalidInput(
+            f"A message holds a value of type {type(value).__name__}, which is no JSON and cannot be searched for personal data.",
+            hint="Turn it into text, numbers, lists and dictionaries; a library's own message with model_dump() for example.",
+        )
 
-    def _key(self, key: str, mask: bool, structure: frozenset[str]) -> str:
+    def _key(self, key: Any, mask: bool, structure: frozenset[str]) -> Any:
         # The keys of a message belong to the protocol; those of arguments may be anything.
         if structure:
             return key
-        return self.mask(key) if mask else self._replies.restore(key)
+        return self._leaves(key, mask=mask, structure=structure)
 
-    def _member(self, key: str, item: Any, mask: bool, structure: frozenset[str]) -> Any:
+    def _member(self, key: Any, item: Any, mask: bool, structure: frozenset[str], depth: int) -> Any:
         if structure and key in structure:
             return item
         if structure and key == "input":  # a tool's arguments in Anthropic's form
-            return self._leaves(item, mask=mask, structure=frozenset())
+            return self._leaves(item, mask=mask, structure=frozenset(), depth=depth)
+        if structure and key in _FREE and isinstance(item, (list, tuple)):
+            return [self._part(part, mask, structure, depth + 1) for part in item]
+        if structure and key in _FREE:
+            return self._part(item, mask, structure, depth)
         if key in _JSON_TEXT and isinstance(item, str):
             try:
                 inner = json.loads(item)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return self.mask(item) if mask else self._replies.restore(item)
             return json.dumps(self._leaves(inner, mask=mask, structure=frozenset()), ensure_ascii=False)
-        return self._leaves(item, mask=mask, structure=structure)
+        return self._leaves(item, mask=mask, structure=structure, depth=depth)
+
+    def _part(self, part: Any, mask: bool, structure: frozenset[str], depth: int) -> Any:
+        # What says no type is no part of a message but, for example, the rows that a tool found: no key of it belongs to the protocol.
+        free = isinstance(part, Mapping) and "type" not in part
+        return self._leaves(part, mask=mask, structure=frozenset() if free else structure, depth=depth)
 
     def _number(self, value: float) -> Any:
         """A number in arguments: a payment card or telephone number may be written as one."""
@@ -283,13 +321,20 @@ class PromptMasker:
         self._originals[masked] = value
         return masked
 
-    def _check_searchable(self, part: Mapping[str, Any], mask: bool, structure: frozenset[str]) -> None:
-        kind = part.get("type")
-        if mask and structure and kind in _ENCODED and self._unsearchable == "refuse":
+    def _unsearched(self, part: Mapping[str, Any]) -> dict[str, Any]:
+        if self._unsearchable == "refuse":
             raise InvalidInput(
-                f"A message holds a part of type '{kind}', which cannot be searched for personal data.",
+                f"A message holds a part of type '{part['type']}', which cannot be searched for personal data.",
                 hint="Leave it out, or let such parts pass with unsearchable='pass'.",
             )
+        return dict(part)  # a token in the middle of an image's data would spoil it
+
+
+def _around(marks: list[tuple[int, int]], position: int) -> tuple[int, int]:
+    """The mark that `position` lies inside of; where there is none, the position itself twice."""
+    before = bisect_left(marks, (position, position)) - 1
+    inside = before >= 0 and marks[before][0] < position < marks[before][1]
+    return marks[before] if inside else (position, position)
 
 
 def prompt_masker(workspace: Any, **options: Any) -> PromptMasker:

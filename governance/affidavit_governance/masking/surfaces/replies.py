@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from itertools import groupby
+from os.path import commonprefix
+from typing import NoReturn
 
 
 class Replies:
@@ -15,6 +19,9 @@ class Replies:
 
     def __contains__(self, stand_in: str) -> bool:
         return stand_in in self._values
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("What placeholders stand for cannot be pickled or copied: it is personal data.")
 
     def add(self, stand_in: str, value: str) -> None:
         """Let `stand_in` stand for `value`."""
@@ -33,14 +40,17 @@ class Replies:
             return ReplyStream(dict(self._values))
         forms = {}
         for stand_in, value in self._values.items():
-            escaped = json.dumps(value, ensure_ascii=False)[1:-1]
-            # Some encoders write angle brackets as escapes, in either case.
+            escaped, plain = _escaped(value), _escaped(stand_in)
+            # Some encoders write angle brackets as escapes, in either case, and some all that is not ASCII.
             for form in (
-                stand_in,
-                stand_in.replace("<", "\\u003c").replace(">", "\\u003e"),
-                stand_in.replace("<", "\\u003C").replace(">", "\\u003E"),
+                plain,
+                plain.replace("<", "\\u003c").replace(">", "\\u003e"),
+                plain.replace("<", "\\u003C").replace(">", "\\u003E"),
+                json.dumps(stand_in)[1:-1],
             ):
                 forms[form] = escaped
+                if "\\u" in form:  # JSON in a string of JSON: what is written for the inner one is escaped again
+                    forms[_escaped(form)] = _escaped(escaped)
         return ReplyStream(forms)
 
     def _compiled(self) -> re.Pattern[str]:
@@ -49,9 +59,30 @@ class Replies:
         return self._pattern
 
 
-def one_of(words: dict[str, str]) -> re.Pattern[str]:
-    """A pattern for any of `words`, the longest first."""
-    return re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)))
+def _escaped(text: str) -> str:
+    """`text` as it stands between the quotes of a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def one_of(words: Iterable[str]) -> re.Pattern[str]:
+    """A pattern for any of `words`, at each position the longest; it tries no word twice, so that many of them cost little more than few."""
+    return re.compile(_branch(sorted(words)))
+
+
+_DEEPEST = 16  # the compiler of patterns recurses; deeper branches, of words such as "*", "**", "***", are tried one after the other
+
+
+def _branch(words: list[str], depth: int = 0) -> str:
+    """What matches one of `words`, which are sorted and distinct: their common beginning, then a branch for each next character."""
+    if depth == _DEEPEST:
+        return f"(?:{'|'.join(re.escape(word) for word in sorted(words, key=len, reverse=True))})"
+    begin = commonprefix([words[0], words[-1]])  # noqa: RUF071 - character by character is what is wanted
+    rest = [word[len(begin) :] for word in words]
+    longer = rest[1:] if rest[0] == "" else rest
+    branches = [_branch(list(group), depth + 1) for _, group in groupby(longer, key=lambda word: word[0])]
+    if not branches:
+        return re.escape(begin)
+    return f"{re.escape(begin)}(?:{'|'.join(branches)}){'?' if len(longer) < len(rest) else ''}"
 
 
 class ReplyStream:
@@ -67,6 +98,9 @@ class ReplyStream:
         self._beginnings = {word[:size] for word in values for size in range(1, len(word))}
         self._longest = max((len(word) for word in values), default=0)
         self._held = ""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A reply's stream cannot be pickled or copied: it holds personal data.")
 
     def feed(self, piece: str) -> str:
         """What is clear after one more piece."""

@@ -16,6 +16,7 @@ from affidavit.interfaces.masking import Finding
 from affidavit.interfaces.schema import FieldType
 from affidavit.policy import MaskingPolicy
 from affidavit_governance.masking.columns import _text_counts, name_hints, scan_column
+from affidavit_governance.masking.operators.arrays import is_number
 from affidavit_governance.masking.plan import check_entities
 from affidavit_governance.masking.surfaces.files import Rows
 from affidavit_governance.masking.surfaces.shapes import shape
@@ -174,8 +175,8 @@ class _Column:
     def add(self, column: pa.ChunkedArray) -> None:
         self._present += len(column) - column.null_count
         kind = column.type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            self._add_numbers(column)
+        if is_number(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            self._add_whole(column)
             return
         counts = _text_counts(column.chunks)
         values = list(counts)
@@ -187,8 +188,8 @@ class _Column:
             for finding in findings:
                 self._entry(finding.entity).add(finding, value, counts[value])
 
-    def _add_numbers(self, column: pa.ChunkedArray) -> None:
-        """Numbers are judged as a column, because too many would pass a check by chance."""
+    def _add_whole(self, column: pa.ChunkedArray) -> None:
+        """Numbers and dates are judged as a column, because too many would pass a check by chance."""
         policy = self._policy
         finding = scan_column(self._name, column, policy.threshold, thresholds=policy.thresholds, recognizers=self._recognizers)
         if finding is None:

@@ -6,7 +6,7 @@ import codecs
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, cast
@@ -57,7 +57,7 @@ def mask_text_file(
     lines = 0
     ended = True
     with ExitStack() as stack:
-        pieces = Pieces(source, tools.recognizers, policy)
+        pieces = Pieces(source, tools.recognizers, policy, settle=spans.settle)
         stack.enter_context(pieces)
         sink = stack.enter_context(whole_file(target))
         for text, found in pieces:
@@ -73,7 +73,7 @@ def mask_text_file(
 
 
 class Pieces:
-    """The pieces of a text file, each with what was found in it.
+    """The pieces of a text file, each with what was found in it; `settle` says what becomes of overlapping findings.
 
     Attributes
     ----------
@@ -81,8 +81,11 @@ class Pieces:
         Bytes read, and bytes there are; a gzipped file's size is not known beforehand.
     """
 
-    def __init__(self, source: Path, recognizers: Sequence[Recognizer], policy: MaskingPolicy) -> None:
+    def __init__(
+        self, source: Path, recognizers: Sequence[Recognizer], policy: MaskingPolicy, *, settle: Callable[[Iterable[Finding]], list[Finding]] = cover
+    ) -> None:
         self._source = source
+        self._settle = settle
         self._recognizers = recognizers
         self._policy = policy
         self.done = 0
@@ -119,7 +122,7 @@ class Pieces:
         if not self._policy.detect:
             return []
         found = scan_values(
-            [before + text], threshold=self._policy.threshold, thresholds=self._policy.thresholds, recognizers=self._recognizers, settle=cover
+            [before + text], threshold=self._policy.threshold, thresholds=self._policy.thresholds, recognizers=self._recognizers, settle=self._settle
         )[0]
         at = len(before)
         return [Finding(f.entity, f.start - at, f.end - at, f.score, f.evidence) for f in found if f.start >= at]
