@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from affidavit.cli import app
-from affidavit.cli_keys import NEW_PASSPHRASE
+from affidavit.cli.keys import NEW_PASSPHRASE
 from affidavit.errors import MissingExtra
 from affidavit.plugins import RegistryWriter, bundled_registry
 from affidavit_governance.encryption import envelope, rotation

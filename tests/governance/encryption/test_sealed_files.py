@@ -166,3 +166,16 @@ def test_sealed_files_and_encrypted_parquet_open_after_their_key_versions_were_d
     with Workspace(tmp_path / "ws") as workspace:
         assert unseal_file(tmp_path / "sealed", tmp_path / "out", workspace.keyring) == len(CONTENT)
         assert pa.Table.from_batches(read_parquet(tmp_path / "a.parquet", workspace.keyring)()).equals(table)
+
+
+def test_a_sealed_file_in_the_place_of_another_shows_only_by_its_associated_data(tmp_path: Path) -> None:
+    for name in ("march", "april"):
+        (tmp_path / name).write_text(name)
+        seal_file(tmp_path / name, tmp_path / f"{name}.plain", KEYS)
+        seal_file(tmp_path / name, tmp_path / f"{name}.bound", KEYS, associated_data=name.encode())
+    (tmp_path / "march.plain").replace(tmp_path / "april.plain")
+    (tmp_path / "march.bound").replace(tmp_path / "april.bound")
+    unseal_file(tmp_path / "april.plain", tmp_path / "out", KEYS)
+    assert (tmp_path / "out").read_text() == "march"
+    with pytest.raises(IntegrityError, match="other associated data"):
+        unseal_file(tmp_path / "april.bound", tmp_path / "out", KEYS, associated_data=b"april")

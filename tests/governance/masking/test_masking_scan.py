@@ -53,7 +53,9 @@ def test_each_entity_of_each_column_has_its_counts_score_evidence_and_shapes() -
 
 @pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us"), pa.timestamp("ns", "Europe/Berlin")])
 def test_dates_that_masking_takes_for_dates_of_birth_are_reported(kind: pa.DataType, tmp_path: Path) -> None:
-    table = pa.table({"birth_date": pa.array([dt.datetime(1990, 1, 31), None], pa.timestamp("us")).cast(kind), "due_date": pa.array([1, 2], pa.date32())})
+    table = pa.table(
+        {"birth_date": pa.array([dt.datetime(1990, 1, 31), None], pa.timestamp("us")).cast(kind), "due_date": pa.array([1, 2], pa.date32())}
+    )
     pa.parquet.write_table(table, tmp_path / "people.parquet")
     done = mask_file(tmp_path / "people.parquet", tmp_path / "masked.parquet", policy=MaskingPolicy(), key=bytes(32))
     assert list(done["columns"]) == ["birth_date"]

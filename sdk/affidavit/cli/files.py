@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affidavit.cli_common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json
+from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json
 from affidavit.errors import UsageError
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from affidavit.cli_common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
+from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
 from affidavit.errors import UsageError
 
 

@@ -42,7 +42,7 @@ def open_workspace(location: str, **options: Any) -> Workspace:
     from affidavit.workspace import Workspace
 
     if "://" not in location and not (Path(location) / "workspace.db").exists():
-        raise UsageError(f"'{location}' is no workspace.", hint="Name one with --workspace, or make one with: affidavit run PROJECT.")
+        raise UsageError(f"'{location}' is no workspace.", hint="Name one with --workspace, or make one with: affidavit init FOLDER.")
     workspace = Workspace(location, **options)
     for line in workspace.recovered:
         sys.stderr.write(f"Recovered: {line}\n")

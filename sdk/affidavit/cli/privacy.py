@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affidavit.cli_common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
+from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
 from affidavit.errors import UsageError
 
 budget_app = typer.Typer(help="What each data set has spent of its privacy budget, and has left.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affidavit.cli_common import Json, open_workspace, print_json, print_table
+from affidavit.cli.common import Json, open_workspace, print_json, print_table
 from affidavit.errors import UsageError
 from affidavit.policy import MaskingPolicy, Policy
 

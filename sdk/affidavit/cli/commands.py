@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from affidavit.cli_common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
-from affidavit.cli_files import add_commands as add_file_commands
-from affidavit.cli_keys import keys_app
-from affidavit.cli_masking import add_commands as add_masking_commands
-from affidavit.cli_privacy import budget_app, privacy_app
-from affidavit.cli_reveal import reveal, shred
+from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
+from affidavit.cli.files import add_commands as add_file_commands
+from affidavit.cli.keys import keys_app
+from affidavit.cli.masking import add_commands as add_masking_commands
+from affidavit.cli.privacy import budget_app, privacy_app
+from affidavit.cli.reveal import reveal, shred
 from affidavit.errors import AffidavitError, Refused, UsageError
 
 app = typer.Typer(
@@ -70,6 +70,25 @@ def _fail(error: AffidavitError) -> None:
 def _visible(text: str) -> str:
     """Control characters written out: a message may name a column or a bundle's content, and escape codes must not reach the terminal."""
     return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
+
+
+@app.command()
+def init(
+    workspace: Annotated[str, typer.Argument(help="The workspace to make: a folder or a PostgreSQL URL.")] = DEFAULT_WORKSPACE,
+    policy: Annotated[Path | None, typer.Option(help="The policy file to put in force.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a workspace: its database, its keys and its ledger."""
+    from affidavit.workspace import Workspace
+
+    if "://" not in workspace and (Path(workspace) / "workspace.db").exists():
+        raise UsageError(f"'{workspace}' is a workspace already.", hint="Name another place.")
+    with Workspace(workspace, policy=policy) as made:
+        key = made.verifier_key
+    if as_json:
+        print_json({"workspace": workspace, "verifier_key": key})
+        return
+    typer.echo(f"Made workspace {workspace}. Auditors verify its bundles with --key {key}")
 
 
 @app.command()
