@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,17 @@ def test_bad_input_gets_one_error_and_writes_nothing(source: Path, tmp_path: Pat
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert source.read_text() == PEOPLE
+
+
+def test_what_anonymising_reached_and_cost_is_shown(tmp_path: Path, mask: Mask) -> None:
+    (tmp_path / "in.csv").write_text("age,town\n" + "".join(f"{20 + n % 40},{'Bonn' if n % 3 else 'Kiel'}\n" for n in range(60)))
+    (tmp_path / "policy.yaml").write_text("masking: {quasi_identifiers: [age, town], release: {k: 5}}\n")
+    refused = mask(tmp_path / "in.csv", tmp_path / "out.csv", "--policy", tmp_path / "policy.yaml")
+    assert refused.returncode == 1
+    assert not (tmp_path / "out.csv").exists()
+    done = mask(tmp_path / "in.csv", tmp_path / "out.csv", "--policy", tmp_path / "policy.yaml", "--anonymise")
+    assert done.returncode == 0, done.stderr
+    assert "no personal data were found" in done.stdout
+    assert "loss of" in done.stdout
+    classes = Counter((tmp_path / "out.csv").read_text().splitlines()[1:])
+    assert min(classes.values()) >= 5

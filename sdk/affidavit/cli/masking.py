@@ -64,7 +64,21 @@ def mask(
         [name, entry.get("entity") or "", entry.get("operator") or "found cells only", entry.get("cells", "")]
         for name, entry in report["columns"].items()
     ]
-    print_table(f"{report['rows']} rows written to {place}", ["column", "entity", "operator", "cells masked"], rows)
+    if rows:
+        print_table(f"{report['rows']} rows written to {place}", ["column", "entity", "operator", "cells masked"], rows)
+    else:
+        typer.echo(f"{report['rows']} rows written to {place}; no personal data were found in them.")
+    if "release" in report:
+        measured = [[name.replace("_", " "), _shown(value)] for name, value in report["release"].items()]
+        print_table("Measured over the quasi-identifiers, for the policy's release rule", ["measure", "value"], measured)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def scan(
