@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from affidavit_governance.masking.spans import mask_text
     from affidavit_governance.masking.surfaces.preview import preview
     from affidavit_governance.masking.surfaces.prompts import PromptMasker
-    from affidavit_governance.masking.text import scan_text
+    from affidavit_governance.masking.text import scan_text, scan_values
 
 _FROM = {
     "ColumnFinding": "affidavit_governance.masking.columns",
@@ -40,6 +40,7 @@ _FROM = {
     "reidentification_risk": "affidavit_governance.masking.anonymity.risk",
     "scan_table": "affidavit_governance.masking.columns",
     "scan_text": "affidavit_governance.masking.text",
+    "scan_values": "affidavit_governance.masking.text",
     "t_closeness": "affidavit_governance.masking.anonymity.measures",
 }
 
@@ -63,6 +64,7 @@ __all__ = [
     "reidentification_risk",
     "scan_table",
     "scan_text",
+    "scan_values",
     "t_closeness",
 ]
 
