@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Setting
 from tokenizers import Encoding
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from affidavit.errors import InvalidInput, UsageError, nearest
-from affidavit.interfaces.masking import Finding
+from affidavit.interfaces.masking import Finding, read_settings
 from affidavit_plugins.text.encoder import PICKLED, open_tokenizer, quiet
 
 LABELS = {
@@ -96,7 +96,7 @@ class Names:
     """
 
     def __init__(self, **settings: Any) -> None:
-        self._settings = _checked(settings)
+        self._settings = read_settings(NamesSettings, settings, whose="Recognizer 'names'")
         folder = Path(self._settings.path).expanduser()
         self._model, tokenizer = _load(folder, self._settings.path)
         config = self._model.config
@@ -163,18 +163,6 @@ class Names:
             shares = self._model(input_ids=ids, attention_mask=mask).logits.float().softmax(-1)
         whole, begin = (shares @ self._stands).tolist(), (shares @ self._begins).tolist()
         return list(zip(whole, begin, strict=True))
-
-
-def _checked(settings: Mapping[str, Any]) -> NamesSettings:
-    try:
-        return NamesSettings(**settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        known = list(NamesSettings.model_fields)
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise UsageError(f"Recognizer 'names' has no setting '{name}'.{nearest(name, known)}", hint=f"Settings: {', '.join(known)}.") from None
-        raise UsageError(f"Recognizer 'names', setting '{name}': {first['msg']}.") from None
 
 
 def _load(folder: Path, name: str) -> tuple[Any, Any]:

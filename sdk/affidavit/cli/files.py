@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json
+from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, progress
 from affidavit.errors import UsageError
 
 
@@ -82,23 +79,10 @@ def verify_model(
 
 
 def _convert(service: str, done: str, source: Path, target: Path, workspace: str, as_json: bool) -> None:
-    with open_workspace(workspace) as opened, _progress(source) as told:
-        size = opened.service(service)(source, target, opened.keyring, progress=told)
+    total = source.stat().st_size if source.is_file() else None
+    with open_workspace(workspace) as opened, progress(source.name, total) as told:
+        size = opened.service(service)(source, target, opened.keyring, progress=lambda done: told(done, total))
     if as_json:
         print_json({"bytes": size, "target": target})
     else:
         typer.echo(f"{size} bytes {done} into {target}.")
-
-
-@contextmanager
-def _progress(source: Path) -> Iterator[Callable[[int], None] | None]:
-    """A bar on the error stream for people who look at it; nothing where it is no terminal."""
-    if not sys.stderr.isatty() or not source.is_file():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task: Any = bar.add_task(source.name, total=source.stat().st_size)
-        yield lambda done: bar.update(task, completed=done)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
+from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table, progress
 from affidavit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,12 +56,8 @@ def rewrap(workspace: Where = DEFAULT_WORKSPACE, actor: Who = None, as_json: Jso
             moved = _keys(opened).rewrap()
             print_json({"moved": moved})
             return
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("re-wrapping", total=None)
-            moved = _keys(opened).rewrap(lambda done, total: bar.update(task, completed=done, total=total))
+        with progress("re-wrapping") as told:
+            moved = _keys(opened).rewrap(told)
     typer.echo(f"{moved} moved under the active key version.")
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from affidavit.cli.common import Json, open_workspace, print_json, print_table
+from affidavit.cli.common import Json, open_workspace, print_json, print_table, progress
 from affidavit.errors import UsageError
 from affidavit.policy import MaskingPolicy, Policy
 
@@ -44,10 +42,10 @@ def mask(
     if workspace is None:
         sys.stderr.write("Pseudonyms use a key of this run only; name a --workspace to get the same ones again.\n")
         service = bundled_registry().get("service", "mask_file")
-        with _progress(source) as told:
+        with progress(_label(source)) as told:
             report = service(source, target, policy=section or MaskingPolicy(), key=secrets.token_bytes(32), progress=told, **options)
     else:
-        with open_workspace(workspace) as opened, _progress(source) as told:
+        with open_workspace(workspace) as opened, progress(_label(source)) as told:
             section = section or opened.policy.masking
             tools = opened.service("masking_tools")(opened, section)
             key = opened.keyring.derive("pseudonym")
@@ -97,7 +95,7 @@ def scan(
         if not 0 <= threshold <= 1:
             raise UsageError(f"A threshold lies between 0 and 1, and {threshold:g} does not.")
         section = section.model_copy(update={"threshold": threshold})
-    with _progress(source) as told:
+    with progress(_label(source)) as told:
         report = load_service("scan_source")(source, policy=section, query=query, progress=told).to_json()
     if as_json:
         print_json(report)
@@ -134,14 +132,5 @@ def _place(target: str) -> str:
     return "the database" if "://" in target else target  # a URL may hold a password
 
 
-@contextmanager
-def _progress(source: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on a terminal's standard error, which appears with the first piece that is done; nothing anywhere else."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed:,}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("database" if "://" in source else Path(source).name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def _label(source: str) -> str:
+    return "database" if "://" in source else Path(source).name

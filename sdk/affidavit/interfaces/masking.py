@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import pyarrow as pa
 from cryptography.hazmat.primitives import hashes
@@ -16,6 +16,9 @@ from affidavit.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from affidavit.interfaces.schema import Field
+
+
+S = TypeVar("S", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,27 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def read_settings(kind: type[S], settings: Mapping[str, Any], *, whose: str) -> S:
+    """What a policy's line tells an operator or a recognizer, checked.
+
+    Raises
+    ------
+    UsageError
+        `whose` has no such setting, or a value does not fit. The value itself is not repeated.
+    """
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        known = list(kind.model_fields)
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = f"Settings: {', '.join(known)}." if known else "It takes none."
+            raise UsageError(f"{whose} has no setting '{name}'.{nearest(name, known)}", hint=hint) from None
+        where = f", setting '{name}'" if name else ""
+        raise UsageError(f"{whose}{where}: {first['msg']}.") from None
+
+
 class Operator(ABC):
     """One way to mask a column. Plugins register theirs under the kind ``operator``.
 
@@ -159,17 +183,7 @@ class Operator(ABC):
     spans: ClassVar[bool] = False
 
     def __init__(self, **settings: Any) -> None:
-        try:
-            self.settings = self.Settings(**settings)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            known = list(self.Settings.model_fields)
-            name = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "extra_forbidden":
-                hint = f"Settings: {', '.join(known)}." if known else "It takes none."
-                raise UsageError(f"Masking operator '{self.name}' has no setting '{name}'.{nearest(name, known)}", hint=hint) from None
-            where = f", setting '{name}'" if name else ""
-            raise UsageError(f"Masking operator '{self.name}'{where}: {first['msg']}.") from None
+        self.settings = read_settings(self.Settings, settings, whose=f"Masking operator '{self.name}'")
 
     def to_json(self) -> dict[str, Any]:
         """The settings that differ from the defaults, as JSON."""

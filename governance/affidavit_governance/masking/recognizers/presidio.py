@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import tldextract
 from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
 from presidio_analyzer.nlp_engine import NlpArtifacts, SpacyNlpEngine
 from presidio_analyzer.predefined_recognizers import EmailRecognizer, SpacyRecognizer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from affidavit.errors import InvalidInput, UsageError, nearest
-from affidavit.interfaces.masking import Finding
+from affidavit.interfaces.masking import Finding, read_settings
 
 _SECTION = 100_000
 _OVERLAP = 1_000
@@ -58,7 +58,7 @@ class Presidio:
     """
 
     def __init__(self, **settings: Any) -> None:
-        chosen = _checked(settings)
+        chosen = read_settings(PresidioSettings, settings, whose="Recognizer 'presidio'")
         self._language = chosen.language
         engine = _Spacy(_pipeline(chosen.language, chosen.model), chosen.language, lemmas=chosen.model is not None)
         registry = RecognizerRegistry(supported_languages=[chosen.language])
@@ -133,18 +133,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _checked(settings: Mapping[str, Any]) -> PresidioSettings:
-    try:
-        return PresidioSettings(**settings)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        known = list(PresidioSettings.model_fields)
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise UsageError(f"Recognizer 'presidio' has no setting '{name}'.{nearest(name, known)}", hint=f"Settings: {', '.join(known)}.") from None
-        raise UsageError(f"Recognizer 'presidio', setting '{name}': {first['msg']}.") from None
 
 
 def _pipeline(language: str, model: str | None) -> Any:
