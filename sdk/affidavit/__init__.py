@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from affidavit.interfaces.dataset import Dataset, DatasetSource, Lineage
     from affidavit.interfaces.deployment import Deployment, Endpoint
     from affidavit.interfaces.explainer import Explainer
+    from affidavit.interfaces.explanation import Counterfactuals, Explanation, GlobalExplanation
     from affidavit.interfaces.governance import Actor, Evidence, Stage
-    from affidavit.interfaces.model import Capabilities, Evaluation, Explanation, Model, Predictions, Signature, Task
+    from affidavit.interfaces.model import Capabilities, Evaluation, Model, Predictions, Signature, Task
     from affidavit.interfaces.schema import Field, FieldType, Role, Schema
     from affidavit.interfaces.training import Progress, Training
     from affidavit.policy import Policy
@@ -51,12 +52,14 @@ _HOME = {
     "Deployment": "interfaces.deployment",
     "Endpoint": "interfaces.deployment",
     "Explainer": "interfaces.explainer",
+    "Counterfactuals": "interfaces.explanation",
+    "Explanation": "interfaces.explanation",
+    "GlobalExplanation": "interfaces.explanation",
     "Actor": "interfaces.governance",
     "Evidence": "interfaces.governance",
     "Stage": "interfaces.governance",
     "Capabilities": "interfaces.model",
     "Evaluation": "interfaces.model",
-    "Explanation": "interfaces.model",
     "Model": "interfaces.model",
     "Predictions": "interfaces.model",
     "Signature": "interfaces.model",
@@ -79,6 +82,7 @@ __all__ = [
     "Approver",
     "Artifact",
     "Capabilities",
+    "Counterfactuals",
     "Dataset",
     "DatasetSource",
     "Deployment",
@@ -89,6 +93,7 @@ __all__ = [
     "Explanation",
     "Field",
     "FieldType",
+    "GlobalExplanation",
     "IntegrityError",
     "InvalidInput",
     "Lineage",

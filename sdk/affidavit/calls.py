@@ -238,14 +238,26 @@ class EvaluateCall(_ModelAndData):
 
 
 class ExplainCall(_ModelAndData):
-    """Attribute predictions to input fields. EXPLAIN chooses the explainer."""
+    """Say why: attribute rows' predictions, describe the model as a whole, or look for changes that flip a decision. EXPLAIN chooses the explainer.
+
+    Attributes
+    ----------
+    scope
+        ``"rows"``, ``"model"`` or ``"changes"``, as in `Explainer`.
+    """
 
     kind = "explain"
-    replaceable: ClassVar[Mapping[str, Stage | tuple[Stage, ...]]] = {"data": Stage.MASKING, "background": Stage.MASKING, "explainer": Stage.EXPLAIN}
-    __slots__ = ("background", "explainer", "method", "options")
+    replaceable: ClassVar[Mapping[str, Stage | tuple[Stage, ...]]] = {
+        "data": Stage.MASKING,
+        "background": Stage.MASKING,
+        "explainer": Stage.EXPLAIN,
+        "options": Stage.EXPLAIN,
+    }
+    __slots__ = ("background", "explainer", "method", "options", "scope")
     background: Dataset
     method: str | None
     options: Mapping[str, Any]
+    scope: str
     explainer: Explainer | None
 
     def __init__(
@@ -258,23 +270,16 @@ class ExplainCall(_ModelAndData):
         background: Dataset,
         method: str | None,
         options: Mapping[str, Any],
+        scope: str = "rows",
     ) -> None:
         super().__init__(workspace, actor, model=model, data=data)
-        _put(self, background=background, method=method, options=options, explainer=None)
+        _put(self, background=background, method=method, options=options, scope=scope, explainer=None)
 
     def outputs(self, result: Any) -> dict[str, str]:
         return {"explanation": self.workspace.digest(result.to_json())}
 
     def details(self, result: Any) -> dict[str, JSON]:
-        return {
-            "method": result.method,
-            "output": result.output,
-            "rows": len(result),
-            "players": list(result.players),
-            "mean_absolute": abs(result.values).mean(axis=0).tolist(),
-            "max_residual": float(result.residual.max()) if len(result) else 0.0,
-            "settings": dict(result.details),
-        }
+        return {"scope": self.scope, **result.summary()}
 
 
 class PackageCall(Call):

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     )
     from affidavit.interfaces.dataset import Dataset
     from affidavit.interfaces.deployment import Endpoint
-    from affidavit.interfaces.model import Evaluation, Explanation, Model, Predictions
+    from affidavit.interfaces.explanation import ExplanationRecord
+    from affidavit.interfaces.model import Evaluation, Model, Predictions
     from affidavit.plugins import RegistryWriter
     from affidavit.registry import Version
     from affidavit.reveal import Receipt, RevealCall, Revealed, ShredCall
@@ -64,7 +65,7 @@ def affidavit_evaluate(call: EvaluateCall) -> Evaluation:
 
 
 @hookspec(firstresult=True)
-def affidavit_explain(call: ExplainCall) -> Explanation:
+def affidavit_explain(call: ExplainCall) -> ExplanationRecord:
     """Explain `call.model` on `call.data`. Wrapped by AUDIT, ACCESS, MASKING, EXPLAIN."""
 
 

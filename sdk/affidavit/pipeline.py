@@ -8,7 +8,8 @@ from affidavit.errors import AffidavitError, IntegrityError, PluginError, UsageE
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.deployment import Endpoint
-from affidavit.interfaces.model import Evaluation, Explanation, Model, Predictions, inside_call
+from affidavit.interfaces.explanation import Counterfactuals, Explanation, ExplanationRecord, GlobalExplanation
+from affidavit.interfaces.model import Evaluation, Model, Predictions, inside_call
 from affidavit.interfaces.schema import Role
 
 if TYPE_CHECKING:
@@ -130,13 +131,13 @@ class Core:
         return Evaluation(evaluation.task, evaluation.rows, evaluation.data, evaluation.metrics, evaluation.curves, fairness)
 
     @hookimpl
-    def affidavit_explain(self, call: ExplainCall) -> Explanation:
+    def affidavit_explain(self, call: ExplainCall) -> ExplanationRecord:
         if call.explainer is None:
             raise PluginError("No explainer was chosen for this call.")
-        explanation = call.explainer.explain(call.model, call.data, call.background, **call.options)
-        if not isinstance(explanation, Explanation):
-            raise PluginError(f"Explainer '{call.explainer.type}' gave {type(explanation).__name__}, not an Explanation.")
-        return explanation
+        record = call.explainer.explain(call.model, call.data, call.background, **call.options)
+        if not isinstance(record, (Explanation, GlobalExplanation, Counterfactuals)) or record.scope != call.scope:
+            raise PluginError(f"Explainer '{call.explainer.type}' gave {type(record).__name__}, which is no explanation of {call.scope}.")
+        return record
 
     @hookimpl
     def affidavit_package(self, call: PackageCall) -> Artifact:

@@ -190,25 +190,6 @@ class PrivacyPolicy(_Section):
         return self
 
 
-class ExplainPolicy(_Section):
-    """Attributes
-    ----------
-    required
-        A version needs an explanation in evidence before it may be promoted.
-    each_prediction
-        Attach an explanation to every prediction.
-    release
-        What of an explanation may leave.
-    max_residual
-        Largest additivity residual that an exact method may have, relative to the output's scale.
-    """
-
-    required: bool = True
-    each_prediction: bool = False
-    release: Literal["full"] = "full"
-    max_residual: Annotated[float, Field(gt=0)] = 1e-6
-
-
 class Gate(_Section):
     """A bound on one metric.
 
@@ -222,6 +203,81 @@ class Gate(_Section):
     min: float | None = None
     max: float | None = None
     bound: Literal["value", "lower", "upper"] = "value"
+
+
+class ReasonWording(_Section):
+    """How a reason reads, by language; ``{value}`` and ``{reference}`` stand for the row's value and the reference point's."""
+
+    en: str | None = None
+    zh: str | None = None
+
+
+class ReasonPolicy(_Section):
+    """Reasons for adverse decisions.
+
+    Attributes
+    ----------
+    adverse
+        The class that counts as adverse; default: the first class. For numbers see `below`.
+    below
+        For models that predict numbers: predictions below it are adverse.
+    at_most
+        Reasons given, at most four (the number that Regulation B's commentary, 12 CFR 1002.9(b)(2)-1, calls likely to be enough).
+    language
+        Of the wording.
+    wording
+        Sentences by feature, in the place of the default ones.
+    """
+
+    adverse: str | None = None
+    below: float | None = None
+    at_most: Annotated[int, Field(ge=1, le=4)] = 4
+    language: Literal["en", "zh"] = "en"
+    wording: dict[str, ReasonWording] = Field(default_factory=dict)
+
+
+class ExplainPolicy(_Section):
+    """Attributes
+    ----------
+    required
+        A version needs an explanation in evidence before it may be promoted.
+    each_prediction
+        Attach an explanation to every prediction.
+    release
+        What of an explanation may leave: ``full``; ``top-k``, the largest attributions; ``quantised``, steps instead of numbers;
+        ``reason-codes``, the order of the strongest players without any number.
+    top_k
+        Attributions that ``top-k`` and ``reason-codes`` keep.
+    levels
+        Steps on each side of zero for ``quantised``.
+    max_residual
+        Largest additivity residual that an exact method may have, relative to the output's scale.
+    min_local_r2
+        Smallest R² of a local surrogate (lime); below it the explanation is refused.
+    groups
+        Fields that are one player together, by the player's name.
+    immutable
+        Fields that a counterfactual may not change, besides the protected ones.
+    reasons
+        Wording and number of the reasons for adverse decisions.
+    gates
+        Bounds on measured qualities of the explanations, such as ``deletion_gap``, that a version must reach before it may be promoted.
+    max_reconstruction
+        Largest share of the inputs that the reconstruction audit may give back from what is released; None measures without a bound.
+    """
+
+    required: bool = True
+    each_prediction: bool = False
+    release: Literal["full", "top-k", "quantised", "reason-codes"] = "full"
+    top_k: Annotated[int, Field(ge=1, le=100)] = 3
+    levels: Annotated[int, Field(ge=1, le=100)] = 4
+    max_residual: Annotated[float, Field(gt=0)] = 1e-6
+    min_local_r2: Annotated[float, Field(ge=0, le=1)] = 0.2
+    groups: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    immutable: tuple[str, ...] = ()
+    reasons: ReasonPolicy = ReasonPolicy()
+    gates: tuple[Gate, ...] = ()
+    max_reconstruction: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class QualityPolicy(_Section):

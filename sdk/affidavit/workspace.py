@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-import pyarrow as pa
-
+from affidavit import explaining
 from affidavit import reveal as revealing
 from affidavit.approver import Approver, approval_message
 from affidavit.artifacts import load_model, model_digest
@@ -20,7 +18,6 @@ from affidavit.calls import (
     ApproveCall,
     DeployCall,
     EvaluateCall,
-    ExplainCall,
     LoadCall,
     PackageCall,
     PromoteCall,
@@ -44,10 +41,8 @@ from affidavit.store import Objects, Store, write_atomic
 if TYPE_CHECKING:
     from affidavit.artifacts import Artifact
     from affidavit.interfaces.deployment import Endpoint
-    from affidavit.interfaces.model import Evaluation, Explanation, Predictions, Signature
-
-BACKGROUND_ROWS = 100
-"""Rows of the training data kept as the reference of later explanations: shap's usual size."""
+    from affidavit.interfaces.explanation import Counterfactuals, Explanation, GlobalExplanation
+    from affidavit.interfaces.model import Evaluation, Predictions, Signature
 
 
 class Workspace:
@@ -203,7 +198,7 @@ class Workspace:
         call = TrainCall(self, self.actor, model=instance, data=data, training=training)
         fitted: Model = self._pipeline.run(call)
         fitted._governed = True
-        self._keep_background(fitted, call.data, seed)
+        explaining.keep_background(self, fitted, call.data, seed)
         return fitted
 
     def evaluate(self, model: Model, data: Dataset, *, seed: int = 0) -> Evaluation:
@@ -212,15 +207,7 @@ class Workspace:
         result: Evaluation = self._pipeline.run(EvaluateCall(self, self.actor, model=model, data=data, seed=seed))
         return result
 
-    def explain(
-        self,
-        model: Model,
-        data: Dataset,
-        *,
-        background: Dataset | None = None,
-        method: str | None = None,
-        **options: Any,
-    ) -> Explanation:
+    def explain(self, model: Model, data: Dataset, *, background: Dataset | None = None, method: str | None = None, **options: Any) -> Explanation:
         """Attribute each row's prediction to the input fields.
 
         Parameters
@@ -228,17 +215,31 @@ class Workspace:
         background
             The reference rows; default: a sample of the training data.
         method
-            ``"tree"``, ``"linear"``, ``"kernel"``, ``"exact"``, ``"lime"``…; default: the best one for the model.
+            ``"exact"``, ``"linear"``, ``"tree"``, ``"leverage"``, ``"permutation"``, ``"partition"``, ``"gradient"``, ``"kernel"``, ``"deep"``,
+            ``"lime"``, or a plugin's; default: the best one for the model.
         options
-            ``label`` (the class to explain), ``seed`` and what the method takes.
+            ``label`` (the class to explain), ``seed``, one of ``budget`` (model rows a row), ``seconds`` (a row) and ``width`` (of the
+            intervals), and what the method takes.
         """
         _loaded(data, "explain")
-        reference = background if background is not None else self.background(model)
-        if reference is None:
-            raise UsageError("There is no background for this model here.", hint="Pass background=, some rows of the training data.")
-        call = ExplainCall(self, self.actor, model=model, data=data, background=reference, method=method, options=options)
-        result: Explanation = self._pipeline.run(call)
-        return result
+        result: Any = explaining.explain(self, model, data, background, method, options)
+        return result  # type: ignore[no-any-return]  # the pipeline checks the record against the call's scope
+
+    def explain_model(
+        self, model: Model, data: Dataset, *, method: str = "permutation-importance", background: Dataset | None = None, **options: Any
+    ) -> GlobalExplanation:
+        """Describe what a model does over `data` as a whole (docs/explaining-models.md lists the methods)."""
+        _loaded(data, "explain")
+        result: Any = explaining.explain(self, model, data, background, method, options, scope="model")
+        return result  # type: ignore[no-any-return]  # as in explain
+
+    def counterfactuals(
+        self, model: Model, data: Dataset, *, method: str = "counterfactual", background: Dataset | None = None, **options: Any
+    ) -> Counterfactuals:
+        """For each row, the nearest plausible changes that flip the decision (docs/counterfactuals.md)."""
+        _loaded(data, "explain")
+        result: Any = explaining.explain(self, model, data, background, method, options, scope="changes")
+        return result  # type: ignore[no-any-return]  # as in explain
 
     def package(self, model: Model) -> Artifact:
         """Write `model` as an artifact: sealed, content-addressed, never pickle."""
@@ -397,26 +398,7 @@ class Workspace:
 
     def background(self, model: Model) -> Dataset | None:
         """A sample of the (masked) training rows, the reference of explanations; None for a model trained elsewhere."""
-        name = f"backgrounds/{self.model_digest(model)}"
-        if not self.store.files.exists(name):
-            return None
-        sealed = self.keyring.open(self.store.files.read(name), purpose="background", name=name)
-        length = int.from_bytes(sealed[:4], "big")
-        schema = Schema.from_json(json.loads(sealed[4 : 4 + length]))
-        with pa.ipc.open_stream(sealed[4 + length :]) as reader:
-            return Dataset(reader.read_all(), schema, name="background")
-
-    def _keep_background(self, model: Model, data: Dataset, seed: int) -> None:
-        rows = np.sort(np.random.default_rng(seed).permutation(len(data))[:BACKGROUND_ROWS])
-        names = [field.name for field in model.fitted.inputs]
-        sample = data.table.select(names).take(pa.array(rows)).combine_chunks()
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, sample.schema) as writer:
-            writer.write_table(sample)
-        header = json.dumps(data.schema.select(tuple(names)).to_json()).encode()
-        name = f"backgrounds/{self.model_digest(model)}"
-        content = len(header).to_bytes(4, "big") + header + sink.getvalue().to_pybytes()
-        self.store.files.write(name, self.keyring.seal(content, purpose="background", name=name))
+        return explaining.read_background(self, model)
 
     def _record_policy(self, given: Policy | None) -> None:
         """Put a policy in the ledger whenever it is another than last time, and refuse a stored one that is not the one recorded last."""

@@ -90,15 +90,26 @@ class EvaluateDetails(_Record):
 
 
 class ExplainDetails(_Record):
-    """Predictions were attributed to input fields."""
+    """Predictions were attributed to input fields (scope ``rows``, as every record before there were scopes), a model was described as a whole
+    (``model``), or changes were found that flip a decision (``changes``); the last groups of members belong to one scope each."""
 
+    scope: Literal["rows", "model", "changes"] = "rows"
     method: str
-    output: str
     rows: int
-    players: list[str]
-    mean_absolute: list[Any]
-    max_residual: Number
     settings: dict[str, Any]
+    output: str | None = None
+
+    players: list[str] | None = None
+    mean_absolute: list[Any] | None = None
+    max_residual: Number | None = None
+
+    importance: dict[str, Any] | None = None
+    rules: list[str] | None = None
+    fidelity: dict[str, Any] | None = None
+
+    wanted: str | None = None
+    found: int | None = None
+    changed: dict[str, int] | None = None
 
 
 class PackageDetails(_Record):

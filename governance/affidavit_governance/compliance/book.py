@@ -60,6 +60,8 @@ class Book:
         """The latest successful evidence of `kind` about a digest (default: the model in focus)."""
         wanted = self.model if digest is None else digest
         found = [e for e in self.done(kind) if wanted in self.subjects(e).values() or wanted in e.predicate.get("inputs", {}).values()]
+        if kind == "explain":  # of rows: a description of the whole model explains no prediction
+            found = [e for e in found if details(e).get("scope", "rows") == "rows"]
         return found[-1] if found else None
 
     def version(self) -> str | None:

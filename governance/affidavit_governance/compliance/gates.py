@@ -147,6 +147,8 @@ class Module:
             predicate = evidence.predicate
             if predicate.get("phase") != "outcome" or predicate.get("status") != "done":
                 continue
+            if kind == "explain" and (predicate.get("details") or {}).get("scope", "rows") != "rows":
+                continue  # a description of the whole model explains no prediction
             subjects = {subject["digest"]["sha256"] for subject in evidence.statement["subject"]}
             if digest in subjects or digest in predicate.get("inputs", {}).values():
                 found = evidence

@@ -13,9 +13,10 @@ from affidavit.errors import PluginError, Refused, UsageError
 from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
+from affidavit.interfaces.explanation import Explanation, ExplanationRecord
 from affidavit.interfaces.governance import Stage
-from affidavit.interfaces.model import Explanation, Model, Predictions
-from affidavit_governance.explain.base import explained_output, relative_residual
+from affidavit.interfaces.model import Model, Predictions
+from affidavit_governance.explain.case import explained_output, relative_residual
 from affidavit_governance.explain.planner import choose
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ _SAME_ANSWER = 1e-4
 
 _STATED = ("exact", "additive", "background", "seed", "model_rows", "fallback")
 """Details of an explanation that stand in the evidence."""
+
+
+_ASKED = {
+    "rows": ("rows", "explain"),
+    "model": ("a model as a whole", "explain_model"),
+    "changes": ("changes that flip a decision", "counterfactuals"),
+}
+"""What each scope explains, and the workspace's call for it."""
 
 
 class Module:
@@ -41,36 +50,58 @@ class Module:
         self._backgrounds: WeakKeyDictionary[Model, Dataset] = WeakKeyDictionary()
 
     @hookimpl(wrapper=True)
-    def affidavit_explain(self, call: ExplainCall) -> Generator[None, Explanation, Explanation]:
+    def affidavit_explain(self, call: ExplainCall) -> Generator[None, ExplanationRecord, ExplanationRecord]:
         """Choose the explainer before the call; after it, check every row against the model's own answer.
 
         No rows are refused: an explanation of nothing would pass as the evidence that promotion asks for.
         """
         if len(call.data) == 0:
             raise UsageError("There are no rows to explain.", hint="Pass at least one row.")
-        explainer, reason = self.choose(call.model, call.background, call.method)
+        explainer, reason = self.choose(call.model, call.background, call.method, call.options, scope=call.scope)
         call.replace("explainer", explainer, stage=Stage.EXPLAIN)
-        explanation = yield
-        explanation = self.checked(explanation, call.model.predict(call.data), reason)
-        call.state(
-            Stage.EXPLAIN,
-            {
-                "method": explanation.method,
-                "reason": reason,
-                "max_residual": float(explanation.residual.max(initial=0.0)),
-                "max_relative_residual": float(relative_residual(explanation).max(initial=0.0)),
-                **{key: explanation.details[key] for key in _STATED if key in explanation.details},
-            },
-        )
-        return explanation
+        call.replace("options", self._options(explainer, call.model, call.options), stage=Stage.EXPLAIN)
+        record = yield
+        stated: dict[str, Any] = {"method": record.method, "reason": reason}
+        if isinstance(record, Explanation):
+            record = self.checked(record, call.model.predict(call.data), reason)
+            stated |= {
+                "max_residual": float(record.residual.max(initial=0.0)),
+                "max_relative_residual": float(relative_residual(record).max(initial=0.0)),
+            }
+        call.state(Stage.EXPLAIN, stated | {key: record.details[key] for key in _STATED if key in record.details})
+        return record
 
-    def choose(self, model: Model, background: Dataset, method: str | None) -> tuple[Explainer, str]:
-        """An explainer and the reason for it. Raises UsageError for an unknown method or one that does not fit."""
+    def choose(
+        self, model: Model, background: Dataset, method: str | None, options: Mapping[str, Any], *, scope: str = "rows"
+    ) -> tuple[Explainer, str]:
+        """An explainer and the reason for it.
+
+        Raises
+        ------
+        UsageError
+            The method is unknown, does not fit the model, or explains something else than was asked for.
+        """
         if method is not None:
-            self._workspace.registry.get("explainer", method)
-        name, reason = choose(model, background, method)
+            found: Explainer = self._workspace.registry.get("explainer", method)()
+            if found.scope != scope:
+                raise UsageError(f"Method '{method}' explains {_ASKED[found.scope][0]}.", hint=f"Call {_ASKED[found.scope][1]}.")
+            if scope != "rows":
+                return found, "asked for by name"
+        name, reason = choose(model, background, method, options)
         explainer: Explainer = self._workspace.registry.get("explainer", name)()
         return explainer, reason
+
+    def _options(self, explainer: Explainer, model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The caller's options with those that governance adds; the policy's groups stay whole."""
+        policy = self._workspace.policy.explain
+        inputs = {field.name for field in model.fitted.inputs}
+        groups = {name: kept for name, fields in policy.groups.items() if (kept := tuple(field for field in fields if field in inputs))}
+        added = {
+            "groups": {**dict(given.get("groups") or {}), **groups},
+            "model_digest": self._workspace.model_digest(model),
+            "immutable": sorted({*(given.get("immutable") or ()), *policy.immutable}),
+        }
+        return {**given, **{name: value for name, value in added.items() if name in explainer.accepts}}
 
     def checked(self, explanation: Explanation, predictions: Predictions, reason: str) -> Explanation:
         """The explanation with the reason for its method, once it has proved whole and additive.
@@ -109,8 +140,9 @@ class Module:
                 satisfy="Train the model in this workspace, or switch the line off.",
             )
         self._backgrounds[call.model] = background
-        explainer, reason = self.choose(call.model, background, None)
-        explanation = explainer.explain(call.model, call.data, background)
+        explainer, reason = self.choose(call.model, background, None, {})
+        explanation = explainer.explain(call.model, call.data, background, **self._options(explainer, call.model, {}))
+        assert isinstance(explanation, Explanation)
         predictions.explanations = self.checked(explanation, predictions, reason)
         return predictions
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from affidavit.errors import UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.model import Model, Task
 from affidavit.interfaces.schema import FieldType
-from affidavit_governance.explain.base import BACKGROUND_ROWS
+from affidavit_governance.explain.case import BACKGROUND_ROWS
 
 EXACT_ROWS = 2**17
 """Model rows that enumerating one explained row may cost: ten fields against a hundred background rows, under a second."""
 
 
-def choose(model: Model, background: Dataset, method: str | None = None) -> tuple[str, str]:
+def choose(model: Model, background: Dataset, method: str | None = None, options: Mapping[str, Any] | None = None) -> tuple[str, str]:
     """Name the explainer for `model`, and the reason for the choice.
 
-    The order is closed form, exact trees, words, regions, enumeration, sampled orders. It does not depend on which rows are explained, so that a row
+    The order is closed form, exact trees, enumeration, sampled orders. It does not depend on which rows are explained, so that a row
     alone and the same row in a batch get the same method.
 
     Raises
@@ -38,7 +39,7 @@ def choose(model: Model, background: Dataset, method: str | None = None) -> tupl
 
 def model_only(data: Dataset, background: Dataset) -> Explainer:
     """The best explainer that asks only for the model's answers."""
-    from affidavit_governance.explain.game_explainers import Exact, Permutation
+    from affidavit_governance.explain.methods.sampled import Exact, Permutation
 
     return Exact() if _enumeration_rows(len(data.schema), background) <= EXACT_ROWS else Permutation()
 
@@ -95,10 +96,8 @@ def _all_of(model: Model, kind: FieldType) -> bool:
 _UNFIT: dict[str, Callable[[Model, Dataset], str | None]] = {
     "linear": lambda model, background: linear_unfit(model),
     "tree": lambda model, background: tree_unfit(model),
-    "words": _words,
-    "regions": _regions,
     "exact": lambda model, background: _tabular(model, background) or _exact(model, background),
-    "permutation": _tabular,
+    "permutation": lambda model, background: None,
     "kernel": _tabular,
     "lime": _lime,
 }
@@ -107,8 +106,6 @@ _UNFIT: dict[str, Callable[[Model, Dataset], str | None]] = {
 _REASON = {
     "linear": "the model is linear, so its values have a closed form",
     "tree": "the model is a tree ensemble, for which exact values are cheap",
-    "words": "the input is text, so words are the players",
-    "regions": "the input is a tensor, so regions are the players",
     "exact": "all coalitions of {fields} fields can be enumerated",
     "permutation": "{fields} fields have too many coalitions to enumerate, so orders are sampled, with error bars",
 }

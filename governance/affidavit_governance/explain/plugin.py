@@ -11,16 +11,22 @@ if TYPE_CHECKING:
 
 _HOME = "affidavit_governance.explain"
 
+_EXPLAINERS = (
+    ("linear", "methods.linear:Linear", None),
+    ("tree", "methods.tree:Tree", "explain"),
+    ("exact", "methods.sampled:Exact", None),
+    ("permutation", "methods.sampled:Permutation", None),
+    ("kernel", "methods.kernel:Kernel", "explain"),
+    ("lime", "methods.lime:Lime", "explain"),
+)
+
+_SERVICES = (("plot_explanation", "pictures.plots:plot_explanation"),)
+
 
 @hookimpl
 def affidavit_register(registry: RegistryWriter) -> None:
     """Add the explainers by name."""
-    registry.add("explainer", "linear", f"{_HOME}.linear:Linear")
-    registry.add("explainer", "tree", f"{_HOME}.tree:Tree", extra="explain")
-    registry.add("explainer", "kernel", f"{_HOME}.kernel:Kernel", extra="explain")
-    registry.add("explainer", "lime", f"{_HOME}.surrogate:Lime", extra="explain")
-    registry.add("explainer", "exact", f"{_HOME}.game_explainers:Exact")
-    registry.add("explainer", "permutation", f"{_HOME}.game_explainers:Permutation")
-    registry.add("explainer", "words", f"{_HOME}.game_explainers:Words")
-    registry.add("explainer", "regions", f"{_HOME}.game_explainers:Regions")
-    registry.add("service", "plot_explanation", f"{_HOME}.plots:plot_explanation", extra="explain")
+    for name, home, extra in _EXPLAINERS:
+        registry.add("explainer", name, f"{_HOME}.{home}", extra=extra)
+    for name, home in _SERVICES:
+        registry.add("service", name, f"{_HOME}.{home}", extra="explain")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from affidavit_plugins.torch_base.engine import PlainEngine
-    from affidavit_plugins.torch_base.model import TorchModel, TorchParams, TorchView
+    from affidavit_plugins.torch_base.model import TorchModel, TorchParams
 
-__all__ = ["PlainEngine", "TorchModel", "TorchParams", "TorchView"]
+__all__ = ["PlainEngine", "TorchModel", "TorchParams"]
 
 
 def __getattr__(name: str) -> Any:

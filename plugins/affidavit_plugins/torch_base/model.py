@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from affidavit.errors import IntegrityError, InvalidInput, UsageError
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.model import Model, Predictions, Signature
+from affidavit.interfaces.model import Model, Predictions, Signature, TorchView
 from affidavit.interfaces.schema import Role
 from affidavit.interfaces.training import Progress, Training, TrainingEngine
 from affidavit_plugins.torch_base import loop
@@ -67,22 +66,6 @@ class TorchParams(BaseModel):
     l1: Annotated[float, Param(ge=0, allow_inf_nan=False)] = 0.0
     l2: Annotated[float, Param(ge=0, allow_inf_nan=False)] = 0.0
     patience: Annotated[int, Param(ge=1)] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TorchView:
-    """The inside of a torch model, for methods that need its gradients.
-
-    Attributes
-    ----------
-    module
-        In evaluation mode; shared with the model, so do not change it.
-    encode
-        Turns conforming rows into the tensor that `module` reads, rows first.
-    """
-
-    module: nn.Module
-    encode: Callable[[Dataset], Tensor]
 
 
 class TorchModel(Model):

@@ -1,4 +1,4 @@
-"""The explainer interface: what turns a model and rows into an `Explanation`."""
+"""The explainer interface: what turns a model and rows into a record of why."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from affidavit.interfaces.dataset import Dataset
-    from affidavit.interfaces.model import Explanation, Model
+    from affidavit.interfaces.explanation import ExplanationRecord
+    from affidavit.interfaces.model import Model
 
 
 class Explainer(ABC):
-    """A method of attribution, registered under its name."""
+    """A method of explaining, registered under its name.
+
+    Attributes
+    ----------
+    type
+        The registered name.
+    scope
+        What it explains and so what it returns: ``"rows"`` an `Explanation`, ``"model"`` a `GlobalExplanation`, ``"changes"`` `Counterfactuals`.
+    accepts
+        Which options governance may add: ``"groups"`` (fields that are one player together, from the policy), ``"model_digest"`` (for the keys
+        of everything random), ``"immutable"`` (fields that a counterfactual may not change).
+    """
 
     type: ClassVar[str]
+    scope: ClassVar[str] = "rows"
+    accepts: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def explain(self, model: Model, data: Dataset, background: Dataset, **options: Any) -> Explanation:
-        """Explain each row of `data` against the rows of `background`.
+    def explain(self, model: Model, data: Dataset, background: Dataset, **options: Any) -> ExplanationRecord:
+        """Explain the rows of `data` against the rows of `background`.
 
         Parameters
         ----------

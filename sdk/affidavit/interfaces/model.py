@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from affidavit.artifacts import ArtifactReader, ArtifactWriter
     from affidavit.interfaces.dataset import Dataset
+    from affidavit.interfaces.explanation import Explanation
 
 inside_call: ContextVar[bool] = ContextVar("affidavit_inside_call", default=False)
 """True while a governed call runs, so that a governed model notices when somebody calls it directly."""
@@ -215,73 +216,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """Attributions of a batch of rows to the model's input fields.
-
-    Attributes
-    ----------
-    method
-        ``tree``, ``linear``, ``kernel``, ``lime``, ``exact``…
-    output
-        What is explained: ``"probability of good"``, ``"log-odds of good"`` or ``"value"``.
-    players
-        The input fields, one attribution each.
-    values
-        Rows × players.
-    base
-        Shape rows: the output for no known field. ``base + values.sum(1)`` should be `predicted`.
-    predicted
-        Shape rows: the model's own output, from its `predict`.
-    inputs
-        The masked values that were explained, one list a row, for labels on plots; they are not part of the evidence.
-    errors
-        Half-width of the 95 % interval of each attribution, rows × players; None for exact methods.
-    details
-        Background digest, seed, model rows used, why the method was chosen.
-    """
-
-    method: str
-    output: str
-    players: tuple[str, ...]
-    values: NDArray[np.float64]
-    base: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-    inputs: list[list[Any]]
-    errors: NDArray[np.float64] | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def residual(self) -> NDArray[np.float64]:
-        """Additivity residual of each row: how far base plus attributions is from the model's own output."""
-        residual: NDArray[np.float64] = abs(self.base + self.values.sum(axis=1) - self.predicted)
-        return residual
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def plot(self, path: str, *, row: int = 0) -> None:
-        """Draw one row as a waterfall to a PNG or SVG file (needs the extra `explain`)."""
-        from affidavit.plugins import load_service
-
-        load_service("plot_explanation")(self, path, row=row)
-
-    def to_json(self) -> dict[str, Any]:
-        """The record that can be replayed, without the input values."""
-        return {
-            "version": 1,
-            "method": self.method,
-            "output": self.output,
-            "players": list(self.players),
-            "values": self.values.tolist(),
-            "base": self.base.tolist(),
-            "predicted": self.predicted.tolist(),
-            "residual": self.residual.tolist(),
-            "errors": None if self.errors is None else self.errors.tolist(),
-            "details": dict(self.details),
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class EncodedView:
     """The inside of a linear or tree model, for exact explanations.
 
@@ -297,6 +231,9 @@ class EncodedView:
         Of the linear score, for a linear model: shape columns, and a number. For several classes: classes × columns, and classes.
     output
         ``"probability"``, ``"log-odds"`` or ``"value"``: what the estimator's raw score is.
+    answer
+        What `predict` answers for rows of the matrix: probabilities (rows × classes), or values (shape rows). It must equal `predict` on the
+        rows that were encoded; explainers use it to ask many mixtures of rows without building tables. None where there is no such road.
     """
 
     encode: Callable[[Dataset], NDArray[np.float64]]
@@ -305,6 +242,29 @@ class EncodedView:
     coefficients: NDArray[np.float64] | None = None
     intercept: NDArray[np.float64] | float | None = None
     output: str = "value"
+    answer: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TorchView:
+    """The inside of a torch model, for methods that need its gradients.
+
+    Attributes
+    ----------
+    module
+        A ``torch.nn.Module`` in evaluation mode; shared with the model, so do not change it.
+    encode
+        Turns conforming rows into the tensor that `module` reads, rows first.
+    players
+        For each column of a two-dimensional encoding, the input field that it comes from; empty where the encoding is no such matrix.
+    score
+        Turns the module's output into what `predict` answers, as a differentiable function: probabilities (rows × classes) or values.
+    """
+
+    module: Any
+    encode: Callable[[Dataset], Any]
+    players: tuple[str, ...] = ()
+    score: Callable[[Any], Any] | None = None
 
 
 ParamsType = type[BaseModel]
@@ -381,8 +341,12 @@ class Model(ABC):
         """Read what `save` wrote; the manifest's parameters and signature are in `files`."""
 
     def encoded_view(self) -> EncodedView:
-        """The inside of the model, for types with `linear` or `tree_ensemble`."""
+        """The inside of the model, for types with `linear` or `tree_ensemble`, or whose columns each come from one field."""
         raise PluginError(f"Model type '{self.type}' has no encoded view.")
+
+    def torch_view(self) -> TorchView:
+        """The module and its input encoding, for types with `torch_module`."""
+        raise PluginError(f"Model type '{self.type}' has no torch view.")
 
 
 def _warn_outside_governance(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -92,7 +92,7 @@ class Liar(Explainer):
     def explain(self, model, data, background, **options):
         from dataclasses import replace
 
-        from affidavit_governance.explain.linear import Linear
+        from affidavit_governance.explain.methods.linear import Linear
 
         honest = Linear().explain(model, data, background)
         return replace(honest, **self.lie(honest))
@@ -184,7 +184,7 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(tmp_path, mon
     with opened(tmp_path) as workspace:
         model, data = trained(workspace)
         monkeypatch.setitem(sys.modules, "shap", None)
-        monkeypatch.delitem(sys.modules, "affidavit_governance.explain.kernel", raising=False)
+        monkeypatch.delitem(sys.modules, "affidavit_governance.explain.methods.kernel", raising=False)
         workspace.registry._loaded.pop(("explainer", "kernel"), None)
         with pytest.raises(MissingExtra, match=r"'shap'.*affidavit\[explain\]"):
             workspace.explain(model, data.head(1), method="kernel")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from affidavit.errors import UsageError
-from affidavit.interfaces.model import Explanation
-from affidavit_governance.explain.plots import plot_explanation
+from affidavit.interfaces.explanation import Explanation
+from affidavit_governance.explain.pictures.plots import plot_explanation
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_matplotlib_keeps_no_figure_and_no_backend_is_chosen(explanation, tmp_pa
     import subprocess
 
     code = (
-        "import sys, numpy as np; from affidavit.interfaces.model import Explanation;"
-        "from affidavit_governance.explain.plots import plot_explanation;"
+        "import sys, numpy as np; from affidavit.interfaces.explanation import Explanation;"
+        "from affidavit_governance.explain.pictures.plots import plot_explanation;"
         f"plot_explanation(Explanation('linear','value',('a',),np.ones((1,1)),np.zeros(1),np.ones(1),[['x']]), r'{tmp_path / 'x.png'}');"
         "print('matplotlib.pyplot' in sys.modules)"
     )

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from affidavit.errors import AffidavitError, InvalidInput, Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.model import Explanation, Predictions, Signature, Task
+from affidavit.interfaces.explanation import Explanation
+from affidavit.interfaces.model import Predictions, Signature, Task
 from affidavit.interfaces.schema import Field, FieldType, Role, Schema
 from affidavit_plugins.tabular.linear import Linear, Logistic
 from affidavit_plugins.targets.http.target import Http, HttpEndpoint
@@ -231,7 +232,7 @@ def test_the_endpoint_predicts_over_the_wire_bit_for_bit(endpoint: HttpEndpoint)
 
 
 def test_an_explanation_that_governance_attached_arrives() -> None:
-    explanation = Explanation("linear", "value", ("x",), np.array([[0.5]]), np.array([1.0]), np.array([1.5]), [[2.0]], None, {"seed": 1})
+    explanation = Explanation("linear", "value", ("x",), np.array([[0.5]]), np.array([1.0]), np.array([1.5]), [[2.0]], details={"seed": 1})
     predictor = Scripted(lambda data: Predictions(np.array([1.5]), explanations=explanation))
     with Http().deploy(predictor, port=0) as running:
         got = running.predict(Dataset.from_rows({"x": [2.0]}, predictor.signature.inputs)).explanations

@@ -14,7 +14,8 @@ from affidavit.errors import AffidavitError, InvalidInput
 from affidavit.interfaces.columns import conform, text_values
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.deployment import Predictor
-from affidavit.interfaces.model import Explanation, Predictions
+from affidavit.interfaces.explanation import Explanation
+from affidavit.interfaces.model import Predictions
 from affidavit.interfaces.schema import Field, FieldType
 from affidavit_plugins.targets.http.protocol import DATATYPES, accepted_fields
 
@@ -74,7 +75,7 @@ class Client:
     def _predictions(self, answer: dict[str, Any]) -> Predictions:
         outputs = {tensor["name"]: tensor for tensor in answer["outputs"]}
         record = answer.get("parameters", {}).get("explanation")
-        explanation = None if record is None else _explanation(json.loads(record))
+        explanation = None if record is None else Explanation.from_json(json.loads(record))
         if "value" in outputs:
             return Predictions(np.array(outputs["value"]["data"], dtype=np.float64), explanations=explanation)
         labels = np.array(outputs["label"]["data"], dtype=np.str_)
@@ -97,18 +98,3 @@ def _tensor(data: Dataset, field: Field) -> dict[str, Any]:
     else:
         values = text_values(data, field.name)
     return {"name": field.name, "datatype": DATATYPES[field.type][0], "shape": [len(data), *(field.shape or ())], "data": values}
-
-
-def _explanation(record: dict[str, Any]) -> Explanation:
-    """The record without the input values, which are not part of it."""
-    return Explanation(
-        method=record["method"],
-        output=record["output"],
-        players=tuple(record["players"]),
-        values=np.array(record["values"], dtype=np.float64),
-        base=np.array(record["base"], dtype=np.float64),
-        predicted=np.array(record["predicted"], dtype=np.float64),
-        inputs=[],
-        errors=None if record["errors"] is None else np.array(record["errors"], dtype=np.float64),
-        details=record["details"],
-    )

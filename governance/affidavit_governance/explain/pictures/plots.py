@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from affidavit.errors import UsageError
-from affidavit.interfaces.model import Explanation
+from affidavit.interfaces.explanation import Explanation
 from affidavit.store import writing
 
 UP, DOWN, INK, MUTED, GRID = "#c2410c", "#1d4ed8", "#1f2937", "#6b7280", "#e5e7eb"

@@ -9,12 +9,12 @@ import numpy as np
 from affidavit.errors import UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
-from affidavit.interfaces.model import Explanation, Model
+from affidavit.interfaces.explanation import Explanation
+from affidavit.interfaces.model import Model
 from affidavit.interfaces.training import Progress
-from affidavit_governance.explain.base import Case, Options
-from affidavit_governance.explain.encoded import membership
-from affidavit_governance.explain.maskers import FieldMasker
+from affidavit_governance.explain.case import ACCEPTS, Case, Options
 from affidavit_governance.explain.planner import linear_unfit
+from affidavit_governance.explain.players.fields import FieldBlock
 
 
 class Linear(Explainer):
@@ -24,6 +24,7 @@ class Linear(Explainer):
     """
 
     type = "linear"
+    accepts = ACCEPTS
 
     def explain(self, model: Model, data: Dataset, background: Dataset, **options: Any) -> Explanation:
         read = Options.read(self.type, options)
@@ -38,9 +39,9 @@ class Linear(Explainer):
             weight, intercept = -weight, -intercept
         mean = view.encode(case.background).mean(axis=0)
         matrix = view.encode(case.data)
-        players = case.data.schema.names
-        values = ((matrix - mean) * weight) @ membership(view, players)
-        masker = FieldMasker(case.data, case.background)
+        players = case.grouping.names
+        values = ((matrix - mean) * weight) @ case.grouping.membership(view.players)
+        block = FieldBlock(case.data, case.background, case.grouping)
         read.report(Progress(len(case.data), len(case.data), "explaining"))
-        inputs = [masker.labels(row) for row in range(len(case.data))]
+        inputs = [block.labels(row) for row in range(len(case.data))]
         return case.record(self.type, players, values, float(intercept + mean @ weight), inputs=inputs, exact=True)

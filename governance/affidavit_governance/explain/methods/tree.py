@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from affidavit.errors import UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
-from affidavit.interfaces.model import EncodedView, Explanation, Model
+from affidavit.interfaces.explanation import Explanation
+from affidavit.interfaces.model import EncodedView, Model
 from affidavit.interfaces.training import Progress
-from affidavit_governance.explain.base import Case, Options, relative_residual
-from affidavit_governance.explain.encoded import membership
-from affidavit_governance.explain.maskers import FieldMasker
+from affidavit_governance.explain.case import ACCEPTS, Case, Options, relative_residual
 from affidavit_governance.explain.planner import model_only, tree_unfit
+from affidavit_governance.explain.players.fields import FieldBlock
 
 TREE_TOLERANCE = 1e-6
 """Relative residual from which shap's tree values are not believed and the model itself is asked instead."""
@@ -36,6 +36,7 @@ class Tree(Explainer):
     """
 
     type = "tree"
+    accepts = ACCEPTS
 
     def explain(self, model: Model, data: Dataset, background: Dataset, **options: Any) -> Explanation:
         read = Options.read(self.type, options)
@@ -44,14 +45,14 @@ class Tree(Explainer):
             raise UsageError(f"Method 'tree' does not fit: {reason}.")
         view = model.encoded_view()
         case = Case.open(model, data, background, read, log_odds=view.output == "log-odds")
-        players = case.data.schema.names
+        players = case.grouping.names
         try:
             columns, base = _tree_shap(view, case)
         except (ValueError, TypeError, NotImplementedError, AssertionError, AttributeError) as error:
             return self._fall_back(case, background, f"shap's TreeExplainer raised {type(error).__name__}", options)
-        masker = FieldMasker(case.data, case.background)
-        inputs = [masker.labels(row) for row in range(len(case.data))]
-        values = columns @ membership(view, players)
+        block = FieldBlock(case.data, case.background, case.grouping)
+        inputs = [block.labels(row) for row in range(len(case.data))]
+        values = columns @ case.grouping.membership(view.players)
         found = case.record(self.type, players, values, base, inputs=inputs, exact=True, details=_DETAILS)
         worst = float(relative_residual(found).max(initial=0.0))
         if worst > TREE_TOLERANCE:
@@ -62,6 +63,7 @@ class Tree(Explainer):
     def _fall_back(self, case: Case, background: Dataset, why: str, options: dict[str, Any]) -> Explanation:
         explainer = model_only(case.data, case.background)
         found = explainer.explain(case.score.model, case.data, background, **options)
+        assert isinstance(found, Explanation)
         return replace(found, details={**found.details, "fallback": f"{why}; '{explainer.type}' was used instead"})
 
 

@@ -1,10 +1,10 @@
-"""What all explainers share: options, the model as a number a row, the reference rows, and the record."""
+"""What all explainers share: options, the model as a number a row, the reference rows, the players, and the record."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from affidavit.errors import InvalidInput, UsageError, nearest
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.model import Explanation, Model, Predictions
+from affidavit.interfaces.explanation import Explanation
+from affidavit.interfaces.model import Model, Predictions
 from affidavit.interfaces.training import Progress
+from affidavit_governance.explain.budget import MOST_ROWS, Budget
+from affidavit_governance.explain.players.grouping import Grouping, grouped
 
 BACKGROUND_ROWS = 100
 """Reference rows used at most, shap's usual size: model rows grow with them, and the mean settles long before."""
@@ -21,12 +24,15 @@ BACKGROUND_ROWS = 100
 PROBABILITY_FLOOR = 1e-15
 """Probabilities are clipped here before they become log-odds; closer to 0 and 1 a float64 holds no digits."""
 
+ACCEPTS = frozenset({"groups", "model_digest"})
+"""What governance may add to the options of the bundled explainers of rows."""
+
 Row = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every explainer takes.
+    """What explainers take. All of them take `label`, `seed`, `groups`, `model_digest` and `report`; sampled ones the budget too.
 
     Attributes
     ----------
@@ -34,29 +40,91 @@ class Options:
         The class to explain; None is the last class.
     seed
         Of everything random.
+    groups
+        Fields that are one player together, by the player's name.
     budget
-        Model rows that may be spent on each explained row; None is the method's own default.
-    grid
-        Regions along each side of an image.
+        Model rows that may be spent on each explained row, or a list with one number for each row; None is the method's own default.
+    seconds
+        Wall-clock seconds that each explained row may take.
+    width
+        Full width of the 95 % intervals to reach, in units of the explained output.
+    model_digest
+        Tells models of one type apart, for the keys of everything random; the workspace gives it.
     report
         Called with progress.
+    own
+        The method's own options.
     """
 
     label: str | None = None
     seed: int = 0
-    budget: int | None = None
-    grid: int = 4
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    budget: int | Sequence[int] | None = None
+    seconds: float | None = None
+    width: float | None = None
+    model_digest: str = ""
     report: Callable[[Progress], None] = lambda progress: None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, method: str, given: Mapping[str, Any], *, takes: Sequence[str] = ("label", "seed", "report")) -> Options:
-        """Check options by name and kind. Raises UsageError for an unknown or unfit one."""
+    def read(cls, method: str, given: Mapping[str, Any], *, sampled: bool = False, own: Mapping[str, Any] | None = None) -> Options:
+        """Check options by name and kind.
+
+        Parameters
+        ----------
+        sampled
+            Whether the method takes a budget.
+        own
+            The method's own options with their defaults; it checks their values itself.
+
+        Raises
+        ------
+        UsageError
+            An option is unknown or unfit.
+        """
+        own = own or {}
+        takes = [*_COMMON, *(_BUDGETS if sampled else ()), *own]
         for name, value in given.items():
             if name not in takes:
-                raise UsageError(f"Explainer '{method}' takes no option '{name}'.{nearest(name, takes)}", hint=f"Options: {', '.join(takes)}.")
-            if name in {"seed", "budget", "grid"} and (not isinstance(value, int) or isinstance(value, bool) or value < (0 if name == "seed" else 1)):
-                raise UsageError(f"Option '{name}' of explainer '{method}' must be a whole number{'' if name == 'seed' else ' above zero'}.")
-        return cls(**given)
+                shown = [option for option in takes if option != "model_digest"]
+                raise UsageError(f"Explainer '{method}' takes no option '{name}'.{nearest(name, shown)}", hint=f"Options: {', '.join(shown)}.")
+            if name in _KINDS and value is not None and not _KINDS[name][0](value):
+                raise UsageError(f"Option '{name}' of explainer '{method}' must be {_KINDS[name][1]}.")
+        return cls(**{name: value for name, value in given.items() if name not in own}, own={name: given.get(name, own[name]) for name in own})
+
+    def row_budget(self, row: int, default: int) -> Budget:
+        """What explained row `row` may cost. Raises UsageError where a list of budgets has no entry for it."""
+        if isinstance(self.budget, Sequence):
+            if row >= len(self.budget):
+                raise UsageError(
+                    f"The budget lists {len(self.budget)} rows, and there are more to explain.", hint="Give one number, or one for each row."
+                )
+            return Budget(self.budget[row], self.seconds, self.width)
+        open_ended = self.budget is None and (self.seconds is not None or self.width is not None)
+        return Budget(MOST_ROWS if open_ended else default if self.budget is None else self.budget, self.seconds, self.width)
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+_COMMON = ("label", "seed", "groups", "model_digest", "report")
+_BUDGETS = ("budget", "seconds", "width")
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "label": (lambda value: isinstance(value, str), "the name of a class"),
+    "seed": (lambda value: _whole(value, 0), "a whole number"),
+    "groups": (lambda value: isinstance(value, Mapping), "a mapping from a player's name to its fields"),
+    "budget": (
+        lambda value: _whole(value, 1) or (isinstance(value, (list, tuple)) and len(value) > 0 and all(_whole(each, 1) for each in value)),
+        "a whole number of model rows above zero, or a list with one for each explained row",
+    ),
+    "seconds": (_positive, "a number above zero"),
+    "width": (_positive, "a number above zero"),
+}
 
 
 class Score:
@@ -131,11 +199,12 @@ def relative_residual(explanation: Explanation) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one call explains: rows and reference rows in the model's own columns, and the model as a number."""
+    """What one call explains: rows and reference rows in the model's own columns, the model as a number, and who the players are."""
 
     score: Score
     data: Dataset
     background: Dataset
+    grouping: Grouping
     options: Options
 
     @classmethod
@@ -146,6 +215,8 @@ class Case:
         ------
         InvalidInput
             The background lacks a column or has a single row.
+        UsageError
+            A group names what is no input.
         """
         rows, reference = model.fitted.conform(data), model.fitted.conform(background)
         if len(reference) < 2:
@@ -153,12 +224,25 @@ class Case:
         if len(reference) > BACKGROUND_ROWS:
             chosen = np.sort(np.random.default_rng(options.seed).permutation(len(reference))[:BACKGROUND_ROWS])
             reference = reference.take(chosen)
-        return cls(Score(model, options.label, log_odds=log_odds), rows, reference, options)
+        grouping = grouped(list(model.fitted.inputs), options.groups)
+        return cls(Score(model, options.label, log_odds=log_odds), rows, reference, grouping, options)
 
     def row_seed(self, row: int, method: str) -> int:
-        """A seed that depends on the row's values, the model type, the method and the seed, but not on the row's neighbours."""
-        key = f"{self.data.take([row]).fingerprint}|{self.score.model.type}|{self.score.label}|{method}|{self.options.seed}"
-        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+        """A seed that depends on the row's values, the model and the configuration, but not on the row's neighbours."""
+        key = "|".join(
+            str(part)
+            for part in (
+                self.data.take([row]).fingerprint,
+                self.score.model.type,
+                self.options.model_digest,
+                self.score.label,
+                self.background.fingerprint,
+                sorted((name, tuple(fields)) for name, fields in self.grouping.members.items()),
+                method,
+                self.options.seed,
+            )
+        )
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big")
 
     def record(
         self,
@@ -169,6 +253,7 @@ class Case:
         *,
         inputs: list[list[Any]],
         errors: NDArray[np.float64] | None = None,
+        interactions: NDArray[np.float64] | None = None,
         exact: bool,
         additive: bool = True,
         details: Mapping[str, Any] | None = None,
@@ -184,6 +269,7 @@ class Case:
             predicted=predicted,
             inputs=inputs,
             errors=errors,
+            interactions=interactions,
             details={
                 "exact": exact,
                 "additive": additive,
@@ -192,6 +278,7 @@ class Case:
                 "background_rows": len(self.background),
                 "data": self.data.fingerprint,
                 "seed": self.options.seed,
+                "groups": {name: list(fields) for name, fields in self.grouping.members.items() if len(fields) > 1},
                 "model_rows": self.score.rows,
                 **(details or {}),
             },

@@ -1,0 +1,1 @@
+"""The nearest changes that flip a decision."""

@@ -1,0 +1,1 @@
+"""Values of cooperative games: arrays in, arrays out."""

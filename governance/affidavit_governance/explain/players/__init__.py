@@ -1,0 +1,1 @@
+"""Who takes part in the game of an explained row."""

@@ -1,0 +1,1 @@
+"""Records of explanations: written, signed, replayed."""
