@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -39,6 +40,49 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("AFFIDAVIT_KEY", "AFFIDAVIT_KEY_PROVIDER", "AFFIDAVIT_PASSPHRASE"):
             patch.delenv(name, raising=False)
         yield
+
+
+_explained = {"rows": 0}
+"""Explained rows that the suite made, over all worker processes; the last line of a run says how many."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_explained_row_carries_a_residual(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever explanation any test makes, each of its rows that has a base and a prediction must have a residual."""
+    from affidavit.interfaces.explanation import Explanation
+
+    made = Explanation.__init__
+    without: list[str] = []
+
+    def watched(self: Explanation, *arguments: object, **members: object) -> None:
+        made(self, *arguments, **members)  # type: ignore[arg-type]  # handed on as they came
+        try:
+            answered = np.isfinite(self.base) & np.isfinite(self.predicted)
+            residual = np.broadcast_to(self.residual, answered.shape)
+        except (TypeError, ValueError):  # a record with arrays that do not fit, made to be refused
+            return
+        _explained["rows"] += int(answered.sum())
+        if not np.isfinite(residual[answered]).all():
+            without.append(os.environ.get("PYTEST_CURRENT_TEST", "?"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Explanation, "__init__", watched)
+        yield
+    if hasattr(request.config, "workeroutput"):
+        request.config.workeroutput["explained_rows"] = _explained["rows"]
+    assert not without, f"explained rows without a residual: {sorted(set(without))}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Add up what each worker process explained."""
+    _explained["rows"] += getattr(node, "workeroutput", {}).get("explained_rows", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many rows were explained."""
+    if _explained["rows"]:
+        terminalreporter.write_line(f"{_explained['rows']:,} explained rows, each with its residual")
 
 
 @pytest.fixture(scope="session")

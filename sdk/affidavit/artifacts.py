@@ -204,6 +204,20 @@ def model_digest(model: Model) -> str:
     return hashlib.sha256(canonical_json(manifest, "The manifest")).hexdigest()
 
 
+def saved_in_memory(model: Model) -> tuple[ArtifactReader, dict[str, bytes]]:
+    """What `load` would be given for `model`, and the content of each file by name: for tools that try a model type without a workspace."""
+    contents: dict[str, bytes] = {}
+
+    def keep(content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        contents[digest] = content
+        return digest
+
+    manifest = _manifest(model, keep)
+    named = {name: contents[str(entry["sha256"])] for name, entry in manifest["files"].items()}
+    return ArtifactReader(manifest, named), named
+
+
 def read_artifact(digest: str, objects: Objects) -> Artifact:
     """Describe a stored artifact from its manifest.
 

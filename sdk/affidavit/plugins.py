@@ -16,9 +16,11 @@ import pluggy
 from affidavit import hookspecs
 from affidavit.errors import MissingExtra, PluginError, UsageError, nearest
 from affidavit.interfaces.governance import Stage
+from affidavit.trust import Trust
 
 PLUGIN_GROUP = "affidavit.plugins.v1"
 GOVERNANCE_GROUP = "affidavit.governance.v1"
+_GROUP_FAMILY = "affidavit.plugins."
 BUNDLED = "affidavit"
 LIFECYCLE = tuple(name for name in vars(hookspecs) if name.startswith("affidavit_") and name != "affidavit_register")
 
@@ -54,11 +56,19 @@ class PluginFailure:
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """A plugin that is in use."""
+    """A plugin that is in use.
+
+    Attributes
+    ----------
+    digest, altered
+        Of its distribution's files: see `affidavit.trust.Provenance`.
+    """
 
     name: str
     distribution: str
     version: str
+    digest: str | None = None
+    altered: str | None = None
     registrations: tuple[Registration, ...] = ()
     stage: Stage | None = None
 
@@ -146,7 +156,7 @@ class PluginManager(pluggy.PluginManager):
         self.registry = Registry()
         self.failures: list[PluginFailure] = []
         self.plugins: list[PluginInfo] = []
-        self._allow = frozenset(allow) | {BUNDLED}
+        self._trust = Trust({*allow, BUNDLED})
         self._sealed: dict[str, tuple[pluggy.HookImpl, ...]] | None = None
         self.add_hookspecs(hookspecs)
 
@@ -160,10 +170,19 @@ class PluginManager(pluggy.PluginManager):
             distribution = _distribution(entry)
             if counts[entry.name] > 1 and distribution != BUNDLED:
                 self._fail(entry, f"the entry-point name '{entry.name}' is used by more than one distribution; rename one")
-            elif distribution not in self._allow:
-                self._fail(entry, f"distribution '{distribution}' is not in the policy's plugins.allow")
+            elif refusal := self._trust.refusal(entry.dist):
+                self._fail(entry, refusal)
             else:
                 self._load_one(entry)
+        if entry_points is None:
+            self._refuse_other_groups({entry.name for entry in found})
+
+    def _refuse_other_groups(self, names: set[str]) -> None:
+        """Say of plugins for another version of the plugin interface that they are, unless they bring one for this version too."""
+        for group in sorted(metadata.entry_points().groups):
+            for entry in metadata.entry_points(group=group) if group.startswith(_GROUP_FAMILY) and group != PLUGIN_GROUP else ():
+                if entry.name not in names:
+                    self._fail(entry, f"it is a plugin for '{group}', and this Affidavit loads '{PLUGIN_GROUP}'; install a version of it for that")
 
     def _load_one(self, entry: metadata.EntryPoint) -> None:
         try:
@@ -184,7 +203,11 @@ class PluginManager(pluggy.PluginManager):
             return
         for registration in writer.added:
             self.registry._entries[(registration.kind, registration.name)] = registration
-        self.plugins.append(PluginInfo(entry.name, _distribution(entry), _version(entry), tuple(writer.added)))
+        self.plugins.append(self._info(entry, registrations=tuple(writer.added)))
+
+    def _info(self, entry: metadata.EntryPoint, *, registrations: tuple[Registration, ...] = (), stage: Stage | None = None) -> PluginInfo:
+        found = self._trust.provenance(entry.dist)
+        return PluginInfo(entry.name, found.name, found.version, found.digest, found.altered, registrations, stage)
 
     def _fail(self, entry: metadata.EntryPoint, reason: str) -> None:
         self.failures.append(PluginFailure(entry.name, _distribution(entry), reason))
@@ -219,8 +242,8 @@ class PluginManager(pluggy.PluginManager):
         found = metadata.entry_points(group=GOVERNANCE_GROUP) if entry_points is None else entry_points
         modules: dict[Stage, tuple[metadata.EntryPoint, Any]] = {}
         for entry in found:
-            if _distribution(entry) not in self._allow:
-                self._fail(entry, f"distribution '{_distribution(entry)}' is not in the policy's plugins.allow")
+            if refusal := self._trust.refusal(entry.dist):
+                self._fail(entry, refusal)
                 continue
             try:
                 module = entry.load()(workspace)
@@ -238,7 +261,7 @@ class PluginManager(pluggy.PluginManager):
         for stage in sorted(Stage, reverse=True):
             entry, module = modules[stage]
             self.register(module, name=f"governance:{entry.name}")
-            self.plugins.append(PluginInfo(entry.name, _distribution(entry), _version(entry), stage=stage))
+            self.plugins.append(self._info(entry, stage=stage))
 
     # -- sealing --------------------------------------------------------------------------------------------------------------------
 
@@ -288,10 +311,6 @@ class PluginManager(pluggy.PluginManager):
 
 def _distribution(entry: metadata.EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else "unknown"
-
-
-def _version(entry: metadata.EntryPoint) -> str:
-    return entry.dist.version if entry.dist is not None else "unknown"
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from affidavit.errors import InvalidInput, UsageError, nearest
+from affidavit.trust import Allowed
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -272,7 +273,7 @@ class ExplainPolicy(_Section):
     top_k: Annotated[int, Field(ge=1, le=100)] = 3
     levels: Annotated[int, Field(ge=1, le=100)] = 4
     max_residual: Annotated[float, Field(gt=0)] = 1e-6
-    min_local_r2: Annotated[float, Field(ge=0, le=1)] = 0.2
+    min_local_r2: Annotated[float, Field(ge=0, le=1)] = 0.1
     groups: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     immutable: tuple[str, ...] = ()
     reasons: ReasonPolicy = ReasonPolicy()
@@ -313,9 +314,24 @@ class ApprovalRule(_Section):
 
 
 class PluginPolicy(_Section):
-    """Which distributions may provide plugins."""
+    """Attributes
+    ----------
+    allow
+        Distributions that may provide plugins: by name, with versions (``acme-models>=1,<2``), with the digest of their files
+        (``acme-models==1.2@sha256:…``).
+    """
 
     allow: tuple[str, ...] = ("affidavit",)
+
+    @field_validator("allow")
+    @classmethod
+    def _lines(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for line in value:
+            try:
+                Allowed.parse(line)
+            except UsageError as error:
+                raise ValueError(f"{error.message} {error.hint}") from None
+        return value
 
 
 class RetentionPolicy(_Section):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from affidavit import explaining
 from affidavit.calls import PredictCall
 
 if TYPE_CHECKING:
     from affidavit.interfaces.dataset import Dataset
+    from affidavit.interfaces.explanation import Explanation
     from affidavit.interfaces.model import Model, Predictions, Signature
     from affidavit.registry import Version
     from affidavit.workspace import Workspace
@@ -38,3 +40,8 @@ class GovernedPredictor:
         call = PredictCall(workspace, workspace.actor, model=self._model, data=data, version=self._version)
         result: Predictions = workspace._pipeline.run(call)
         return result
+
+    def explain(self, data: Dataset, *, method: str | None = None, **options: Any) -> Explanation:
+        """Explain one batch inside governance, against the rows that were kept when the model was trained."""
+        result: Any = explaining.explain(self._workspace, self._model, data, None, method, options)
+        return result  # type: ignore[no-any-return]  # the pipeline checks the record against the call's scope

@@ -242,7 +242,8 @@ class Job:
             with self._step("explain") as step:
                 rows = test.head(self.project.explain.rows)
                 explanation = workspace.explain(model, rows, method=self.project.explain.method, report=self._on_progress)
-                top = max(zip(abs(explanation.values).mean(axis=0), explanation.players, strict=True))[1]
+                sizes = [size or 0.0 for size in explanation.summary()["mean_absolute"]]  # None where the release withholds it
+                top = max(zip(sizes, explanation.players, strict=True))[1]
                 residual = _last(workspace, "explain")["stages"]["explain"]["max_relative_residual"]
                 step.result = f"{len(explanation)} rows by {explanation.method}; strongest: {top}; largest relative residual {residual:.1e}"
         return model

@@ -219,7 +219,7 @@ class Workspace:
             ``"lime"``, or a plugin's; default: the best one for the model.
         options
             ``label`` (the class to explain), ``seed``, one of ``budget`` (model rows a row), ``seconds`` (a row) and ``width`` (of the
-            intervals), and what the method takes.
+            intervals), ``quality`` (true, or model rows) and ``reconstruction`` (true) to measure what came out, and what the method takes.
         """
         _loaded(data, "explain")
         result: Any = explaining.explain(self, model, data, background, method, options)
@@ -240,6 +240,28 @@ class Workspace:
         _loaded(data, "explain")
         result: Any = explaining.explain(self, model, data, background, method, options, scope="changes")
         return result  # type: ignore[no-any-return]  # as in explain
+
+    def replay(
+        self, record: Explanation | str | Path, data: Dataset, *, model: Model | None = None, background: Dataset | None = None
+    ) -> explaining.Replay:
+        """Make a recorded explanation again from the same rows, and say whether every number came out the same.
+
+        Parameters
+        ----------
+        record
+            An explanation, or the file that `Explanation.save` wrote.
+        data
+            The explained rows, loaded into this workspace.
+        model, background
+            Default: the registered version that the record names, and its own background.
+
+        Raises
+        ------
+        IntegrityError
+            The record's signature does not hold, or it is of other rows or another model.
+        """
+        _loaded(data, "replay on")
+        return explaining.replay(self, record, data, model=model, background=background)
 
     def package(self, model: Model) -> Artifact:
         """Write `model` as an artifact: sealed, content-addressed, never pickle."""
@@ -419,7 +441,10 @@ class Workspace:
     def _record_plugins(self) -> None:
         """Put the set of plugins in the ledger whenever it is another than last time."""
         plugins = sorted(self._manager.plugins, key=lambda info: (info.distribution, info.name))
-        rows = [{"name": info.name, "distribution": info.distribution, "version": info.version} for info in plugins]
+        rows = [
+            {"name": info.name, "distribution": info.distribution, "version": info.version, "digest": info.digest, "altered": info.altered}
+            for info in plugins
+        ]
         digest = self.digest(rows)
         last = self.store.files.read("plugins.sha256").decode() if self.store.files.exists("plugins.sha256") else None
         if digest == last:

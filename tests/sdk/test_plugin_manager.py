@@ -15,6 +15,7 @@ from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import Stage
 from affidavit.pipeline import Pipeline
 from affidavit.plugins import GOVERNANCE_GROUP, PLUGIN_GROUP, PluginManager, Registry, RegistryWriter
+from affidavit.trust import Trust
 
 Install = Callable[..., None]
 numbers = itertools.count()
@@ -236,7 +237,7 @@ class TestGovernance:
     def test_a_module_that_fails_to_load_stops_everything(self, install: Install) -> None:
         governed = Governed(install)
         install("gov9", "raise RuntimeError('broken')\n", group=GOVERNANCE_GROUP, attribute="Module")
-        governed.manager._allow |= {"gov9"}
+        governed.manager._trust = Trust({"affidavit", *(f"gov{number}" for number in range(10))})
         with pytest.raises(PluginError, match="gov9.*failed to load"):
             governed.seal()
 
@@ -248,7 +249,7 @@ class TestGovernance:
     def test_two_modules_cannot_claim_one_stage(self, install: Install) -> None:
         governed = Governed(install)
         install("gov9", governance_code("AUDIT"), group=GOVERNANCE_GROUP, attribute="Module")
-        governed.manager._allow |= {"gov9"}
+        governed.manager._trust = Trust({"affidavit", *(f"gov{number}" for number in range(10))})
         with pytest.raises(PluginError, match="both claim stage AUDIT"):
             governed.seal()
 

@@ -19,6 +19,7 @@ from affidavit.policy import Gate
 from affidavit.registry import Version
 from affidavit.reveal import RevealCall
 from affidavit_governance.access.module import SHRED
+from affidavit_governance.explain.quality.metrics import LEAST_ROWS, METRICS
 from affidavit_governance.privacy.accounting import neighbours
 
 Wrapped = Generator[None, Any, Any]
@@ -126,6 +127,11 @@ class Module:
             raise Refused(
                 f"{version} has no explanation in evidence.", by="policy", line="explain.required", satisfy="Run Workspace.explain on the model."
             )
+        for number, gate in enumerate(policy.explain.gates):
+            line = f"explain.gates[{number}]"
+            measured = _explained(self._measured_explanation(digest), gate, line, str(version))
+            better = "Run Workspace.explain with quality=True: on more rows for a narrower interval, with a larger budget, or by another method."
+            passed.append(_hold(gate, measured, line, str(version), satisfy=better))
         return passed
 
     def _promoted(self, version: Version) -> frozenset[str]:
@@ -152,6 +158,21 @@ class Module:
             subjects = {subject["digest"]["sha256"] for subject in evidence.statement["subject"]}
             if digest in subjects or digest in predicate.get("inputs", {}).values():
                 found = evidence
+        return found
+
+    def _measured_explanation(self, digest: str) -> Mapping[str, Any] | None:
+        """What the EXPLAIN stage measured of the latest explanation of this model's answers that had rows enough; where none had, of the latest.
+
+        An explainer's own word about its quality counts for nothing.
+        """
+        found: Mapping[str, Any] | None = None
+        for evidence in self._workspace.ledger.entries("explain"):
+            predicate = evidence.predicate
+            if predicate.get("phase") != "outcome" or predicate.get("status") != "done" or digest not in predicate.get("inputs", {}).values():
+                continue
+            quality = predicate["stages"].get("explain", {}).get("quality")
+            if quality is not None and (quality["rows"] or found is None or not found["rows"]):
+                found = quality
         return found
 
     def _check_privacy(self, digest: str, passed: list[dict[str, Any]]) -> None:
@@ -219,6 +240,26 @@ def _metric(figures: Mapping[str, Any] | None, gate: Gate, line: str) -> Mapping
     return value
 
 
+def _explained(quality: Mapping[str, Any] | None, gate: Gate, line: str, version: str) -> Mapping[str, Any]:
+    if gate.metric not in METRICS:
+        raise UsageError(
+            f"Policy, {line}: no quality of explanations is called '{gate.metric}'.{nearest(gate.metric, METRICS)}",
+            hint=f"Measured: {', '.join(METRICS)}.",
+        )
+    if quality is None or gate.metric not in quality["metrics"]:
+        why = "" if quality is None else f": {quality['missing'].get(gate.metric, 'the record does not say why')}"
+        raise Refused(
+            f"The {gate.metric} of explanations of {version} was not measured{why}.",
+            by="policy",
+            line=line,
+            measured="not measured",
+            bound=gate.min if gate.min is not None else gate.max,
+            satisfy=f"Run Workspace.explain with quality=True on {LEAST_ROWS} rows or more whose answers differ.",
+        )
+    value: Mapping[str, Any] = quality["metrics"][gate.metric]
+    return value
+
+
 def _gap(figures: Mapping[str, Any] | None, gate: Gate, field: str, line: str) -> Mapping[str, Any]:
     if figures is None or field not in figures["fairness"]:
         raise Refused(
@@ -236,7 +277,10 @@ def _gap(figures: Mapping[str, Any] | None, gate: Gate, field: str, line: str) -
     return value
 
 
-def _hold(gate: Gate, metric: Mapping[str, Any], line: str, version: str) -> dict[str, Any]:
+_BETTER = "Improve the model, or measure it on more rows for a narrower interval."
+
+
+def _hold(gate: Gate, metric: Mapping[str, Any], line: str, version: str, *, satisfy: str = _BETTER) -> dict[str, Any]:
     """Check one gate. A missing interval end or figure fails: what was not measured does not pass."""
     measured = metric.get({"value": "value", "lower": "low", "upper": "high"}[gate.bound])
     end = {"value": "", "lower": "lower end of the 95 % interval of ", "upper": "upper end of the 95 % interval of "}[gate.bound]
@@ -250,6 +294,6 @@ def _hold(gate: Gate, metric: Mapping[str, Any], line: str, version: str) -> dic
             line=line,
             measured=measured,
             bound=bound,
-            satisfy="Improve the model, or measure it on more rows for a narrower interval.",
+            satisfy=satisfy,
         )
     return {"line": line, "metric": gate.metric, "measured": measured, "min": gate.min, "max": gate.max}

@@ -11,6 +11,7 @@ from affidavit_governance.compliance.book import Book, JsonObject, details, mome
 from affidavit_governance.compliance.charts import Bar, bars, curve, interval, meter
 from affidavit_governance.compliance.figures import cite, digest, facts, figure, none, prose, section, table, written
 from affidavit_governance.compliance.markup import Child, Markup, join, tag
+from affidavit_governance.explain.quality.metrics import METRICS
 
 _RATES = {
     "selection_rate": "Selection rate: share that the model favours",
@@ -267,6 +268,7 @@ def explanation_section(book: Book) -> Markup:
     ]
     if settings.get("fallback"):
         facts_.append(("Fell back", settings["fallback"]))
+    facts_ += _measured(evidence)
     return section(
         "explanations",
         "Explanations",
@@ -279,6 +281,33 @@ def explanation_section(book: Book) -> Markup:
         tag("figure", tag("figcaption", "Mean |φ| by field", cite(evidence)), bars(rows, title="Mean size of contributions by field"), class_="wide"),
         facts(facts_),
     )
+
+
+def _measured(evidence: Evidence) -> list[tuple[str, Child]]:
+    """What of the explanations was let out, and what was measured of them."""
+    said = stage(evidence, "explain")
+    lines: list[tuple[str, Child]] = []
+    if said.get("release"):
+        lines.append(("Released", said["release"]["mode"]))
+    quality = said.get("quality")
+    if quality:
+        for name, metric in quality["metrics"].items():
+            low, high = number(metric["low"]), number(metric["high"])
+            value = join(figure(metric["value"], evidence), " (", _interval(low, high, evidence), f"; {METRICS.get(name, '')})")
+            lines.append((words(name).capitalize(), value))
+        why = sorted(set(quality["missing"].values()))
+        if why:
+            lines.append(("Not measured", f"{', '.join(words(name) for name in quality['missing'])}: {'; '.join(why)}"))
+    audit = said.get("reconstruction")
+    if audit:
+        most = audit["maximum"]
+        if most is None:
+            lines.append(("Reconstruction of inputs", "; ".join(sorted(set(audit["missing"].values())))))
+        else:
+            low, high = number(most["low"]), number(most["high"])
+            share = join(figure(most["value"], evidence), f" of '{most['field']}' at most (", _interval(low, high, evidence), ")")
+            lines.append(("Reconstruction of inputs", share))
+    return lines
 
 
 def words(name: str) -> str:

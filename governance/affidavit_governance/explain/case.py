@@ -16,13 +16,16 @@ from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Model, Predictions
 from affidavit.interfaces.training import Progress
 from affidavit_governance.explain.budget import MOST_ROWS, Budget
-from affidavit_governance.explain.players.grouping import Grouping, grouped
+from affidavit_governance.explain.players.grouping import Grouping, grouped, is_masked
 
 BACKGROUND_ROWS = 100
 """Reference rows used at most, shap's usual size: model rows grow with them, and the mean settles long before."""
 
 PROBABILITY_FLOOR = 1e-15
 """Probabilities are clipped here before they become log-odds; closer to 0 and 1 a float64 holds no digits."""
+
+LOG_RATIO = "centred log-ratio"
+"""The output that scores of several classes behind a softmax explain."""
 
 ACCEPTS = frozenset({"groups", "model_digest"})
 """What governance may add to the options of the bundled explainers of rows."""
@@ -92,13 +95,15 @@ class Options:
                 raise UsageError(f"Option '{name}' of explainer '{method}' must be {_KINDS[name][1]}.")
         return cls(**{name: value for name, value in given.items() if name not in own}, own={name: given.get(name, own[name]) for name in own})
 
+    def check_listed(self, rows: int) -> None:
+        """Raise UsageError where a list of budgets has not one for each of `rows`: whose rows those are would be a guess."""
+        if isinstance(self.budget, Sequence) and len(self.budget) != rows:
+            what = f"The budget lists {len(self.budget)} numbers, and {rows} are due."
+            raise UsageError(what, hint="Give one number, or a list with one for each explained row; one in all for a model as a whole.")
+
     def row_budget(self, row: int, default: int) -> Budget:
-        """What explained row `row` may cost. Raises UsageError where a list of budgets has no entry for it."""
+        """What explained row `row` may cost."""
         if isinstance(self.budget, Sequence):
-            if row >= len(self.budget):
-                raise UsageError(
-                    f"The budget lists {len(self.budget)} rows, and there are more to explain.", hint="Give one number, or one for each row."
-                )
             return Budget(self.budget[row], self.seconds, self.width)
         open_ended = self.budget is None and (self.seconds is not None or self.width is not None)
         return Budget(MOST_ROWS if open_ended else default if self.budget is None else self.budget, self.seconds, self.width)
@@ -128,15 +133,25 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class Score:
-    """A model as one number a row, the output that is explained; it counts the rows that it asked for.
+    """A model as one number a row, the output that is explained.
+
+    Attributes
+    ----------
+    rows
+        Model rows that were asked for.
+    road
+        How coalitions were asked: as ``"tables"`` through `predict`, or as ``"encoded rows"``; a colon and why follow where a faster road was closed.
 
     Parameters
     ----------
     log_odds
         Explain the log-odds of the class rather than its probability.
+    log_ratio
+        Explain the class's centred log-ratio: the log of its probability over the geometric mean of all classes' (Aitchison 1982). With
+        several classes it is what scores behind a softmax give without a constant, so it is additive where they are.
     """
 
-    def __init__(self, model: Model, label: str | None, *, log_odds: bool = False) -> None:
+    def __init__(self, model: Model, label: str | None, *, log_odds: bool = False, log_ratio: bool = False) -> None:
         classes = model.fitted.classes
         if label is not None and not classes:
             raise UsageError(f"This {model.type} predicts numbers, so there is no class '{label}' to explain.")
@@ -144,12 +159,17 @@ class Score:
             raise UsageError(f"There is no class '{label}'.{nearest(label, classes)}", hint=f"Classes: {', '.join(classes)}.")
         self.model = model
         self.label = label if label is not None else (classes[-1] if classes else None)
-        self.output = "value" if self.label is None else f"{'log-odds' if log_odds else 'probability'} of {self.label}"
+        kind = LOG_RATIO if log_ratio else "log-odds" if log_odds else "probability"
+        self.output = "value" if self.label is None else f"{kind} of {self.label}"
         self.rows = 0
+        self.road = "tables"
 
     def __call__(self, data: Dataset) -> Row:
         self.rows += len(data)
-        predictions = self.model.predict(data)
+        return self.read(self.model.predict(data))
+
+    def read(self, predictions: Predictions) -> Row:
+        """The explained number of each row of an answer, checked."""
         scores = explained_output(self.output, predictions)
         if scores is None:
             what = f"Model type '{self.model.type}' gives labels only, so there is no number to explain."
@@ -158,18 +178,30 @@ class Score:
             raise InvalidInput(f"Model type '{self.model.type}' gave {int((~np.isfinite(scores)).sum())} answers that are not finite numbers.")
         return scores
 
+    def read_array(self, answers: NDArray[np.float64]) -> Row:
+        """The same of what an encoded view answers: probabilities (rows × classes), or values."""
+        classes = self.model.fitted.classes
+        return self.read(Predictions(answers, classes, answers if classes else None))
+
 
 def explained_output(output: str, predictions: Predictions) -> Row | None:
-    """The number that `output` names (``"value"``, ``"probability of x"``, ``"log-odds of x"``) for each row; None where there is none."""
+    """The number that `output` names for each row; None where there is none.
+
+    Outputs are ``"value"``, ``"probability of x"``, ``"log-odds of x"`` and ``"centred log-ratio of x"``.
+    """
     if output == "value":
         return None if predictions.classes else np.asarray(predictions.values, dtype=np.float64)
     kind, _, label = output.partition(" of ")
-    if predictions.probabilities is None or label not in predictions.classes or kind not in {"probability", "log-odds"}:
+    if predictions.probabilities is None or label not in predictions.classes or kind not in {"probability", "log-odds", LOG_RATIO}:
         return None
     column = predictions.classes.index(label)
     probability = np.asarray(predictions.probabilities, dtype=np.float64)
     if kind == "probability":
         return probability[:, column].copy()
+    if kind == LOG_RATIO:
+        logs = np.log(np.maximum(probability, np.finfo(np.float64).tiny))
+        ratio: Row = logs[:, column] - logs.mean(axis=1)
+        return ratio
     # The other classes' sum keeps the digits that 1 - p loses near one.
     other = np.delete(probability, column, axis=1).sum(axis=1)
     odds: Row = np.log(np.clip(probability[:, column], PROBABILITY_FLOOR, 1)) - np.log(np.clip(other, PROBABILITY_FLOOR, 1))
@@ -208,24 +240,35 @@ class Case:
     options: Options
 
     @classmethod
-    def open(cls, model: Model, data: Dataset, background: Dataset, options: Options, *, log_odds: bool = False) -> Case:
-        """Bring rows and reference into the model's columns.
+    def open(
+        cls,
+        model: Model,
+        data: Dataset,
+        background: Dataset,
+        options: Options,
+        *,
+        log_odds: bool = False,
+        log_ratio: bool = False,
+        limit: int = BACKGROUND_ROWS,
+    ) -> Case:
+        """Bring rows and reference, at most `limit` rows of it, into the model's columns.
 
         Raises
         ------
         InvalidInput
             The background lacks a column or has a single row.
         UsageError
-            A group names what is no input.
+            A group names what is no input, or a list of budgets is of other rows.
         """
         rows, reference = model.fitted.conform(data), model.fitted.conform(background)
+        options.check_listed(len(rows))
         if len(reference) < 2:
             raise InvalidInput(f"The background has {len(reference)} row: an attribution needs several to compare with.", hint="Pass 2 to 100 rows.")
-        if len(reference) > BACKGROUND_ROWS:
-            chosen = np.sort(np.random.default_rng(options.seed).permutation(len(reference))[:BACKGROUND_ROWS])
+        if len(reference) > limit:
+            chosen = np.sort(np.random.default_rng(options.seed).permutation(len(reference))[:limit])
             reference = reference.take(chosen)
         grouping = grouped(list(model.fitted.inputs), options.groups)
-        return cls(Score(model, options.label, log_odds=log_odds), rows, reference, grouping, options)
+        return cls(Score(model, options.label, log_odds=log_odds, log_ratio=log_ratio), rows, reference, grouping, options)
 
     def row_seed(self, row: int, method: str) -> int:
         """A seed that depends on the row's values, the model and the configuration, but not on the row's neighbours."""
@@ -256,10 +299,19 @@ class Case:
         interactions: NDArray[np.float64] | None = None,
         exact: bool,
         additive: bool = True,
+        at_once: bool = False,
         details: Mapping[str, Any] | None = None,
     ) -> Explanation:
-        """The record of this case; `predicted` is asked from the model anew, so that the residual means something."""
-        predicted = self.score(self.data) if len(self.data) else np.empty(0)
+        """The record of this case; `predicted` is asked from the model anew, so that the residual means something.
+
+        Parameters
+        ----------
+        at_once
+            Ask for the answers to all rows in one call, as fits closed forms, where a call for each row would cost more than its attributions.
+            Else each row is asked on its own: products of matrices give a row other last bits when it stands in a batch.
+        """
+        each = [self.data] if at_once else [self.data.take([row]) for row in range(len(self.data))]
+        predicted = np.concatenate([self.score(rows) for rows in each]) if len(self.data) else np.empty(0)
         return Explanation(
             method=method,
             output=self.score.output,
@@ -274,12 +326,15 @@ class Case:
                 "exact": exact,
                 "additive": additive,
                 "label": self.score.label,
+                "classes": list(self.score.model.fitted.classes),
+                "masked": sorted({field.name for field in (*self.data.schema, *self.score.model.fitted.inputs) if is_masked(field)}),
                 "background": self.background.fingerprint,
                 "background_rows": len(self.background),
                 "data": self.data.fingerprint,
                 "seed": self.options.seed,
                 "groups": {name: list(fields) for name, fields in self.grouping.members.items() if len(fields) > 1},
                 "model_rows": self.score.rows,
+                "road": self.score.road,
                 **(details or {}),
             },
         )

@@ -17,6 +17,7 @@ SERVICES = {
     "budget_plot": "figures:plot_spending",
     "privacy_epsilon": "accounting:epsilon",
     "privacy_calibrate": "accounting:calibrate",
+    "neighbour_replay": "attacks.replay:neighbour_replay",
 }
 
 

@@ -174,7 +174,7 @@ class Additive(Coefficients):
         scores = np.repeat(self._intercept[None, :], len(matrix), axis=0)
         for places in matrix.T:
             scores += self._coefficients.T[places]
-        return probabilities(scores) if self.fitted.task.classifies else scores[:, 0]
+        return self._answers(scores)
 
 
 def _places(data: Dataset, signature: Signature) -> NDArray[np.intp]:

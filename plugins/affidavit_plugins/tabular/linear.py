@@ -107,7 +107,13 @@ class Coefficients(TabularModel):
             coefficients=self._coefficients if several else self._coefficients[0],
             intercept=self._intercept if several else float(self._intercept[0]),
             output="log-odds" if self.fitted.task.classifies else "value",
+            answer=lambda matrix: self._answers(self._linear(matrix)),
+            projection=self._coefficients.T,
+            head=lambda products: self._answers(products + self._intercept),
         )
+
+    def _answers(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return probabilities(scores) if self.fitted.task.classifies else scores[:, 0]
 
 
 def probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -123,7 +123,7 @@ class _TreeModel(ScikitModel):
 
     def encoded_view(self) -> EncodedView:
         """The fitted estimator and its encoding."""
-        return EncodedView(encode=self._encode, players=self._encoder.players, estimator=self._estimator, output=self._output())
+        return EncodedView(encode=self._encode, players=self._encoder.players, estimator=self._estimator, output=self._output(), answer=self._scores)
 
     def _output(self) -> str:
         return "probability" if self.fitted.task.classifies else "value"

@@ -7,6 +7,7 @@ from typing import Any
 from affidavit.errors import UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.deployment import Deployment, Endpoint, Predictor
+from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Predictions
 
 
@@ -18,9 +19,16 @@ class InProcessEndpoint(Endpoint):
 
     def predict(self, data: Dataset) -> Predictions:
         """Answer one batch. Raises UsageError after `stop`."""
+        return self._open().predict(data)
+
+    def explain(self, data: Dataset, *, method: str | None = None, **options: Any) -> Explanation:
+        """Explain each row. Raises UsageError after `stop`."""
+        return self._open().explain(data, method=method, **options)
+
+    def _open(self) -> Predictor:
         if self._predictor is None:
             raise UsageError("This endpoint was stopped.", hint="Deploy the version again.")
-        return self._predictor.predict(data)
+        return self._predictor
 
     def healthy(self) -> bool:
         """True until `stop`."""

@@ -227,8 +227,11 @@ class TorchModel(Model):
         return self._target.predictions(output)
 
     def torch_view(self) -> TorchView:
-        """The module and its input encoding, for types with the capability `torch_module`."""
-        return TorchView(self.module, lambda data: self.collate(self.encode(self.fitted.conform(data)), torch.arange(len(data)))[0])
+        """The module, its input encoding and its score, for types with the capability `torch_module`."""
+        return TorchView(self.module, self._first_argument, score=self._target.answers)
+
+    def _first_argument(self, data: Dataset) -> Tensor:
+        return self.collate(self.encode(self.fitted.conform(data)), torch.arange(len(data)))[0]
 
     def save(self, files: ArtifactWriter) -> None:
         """Write the weights as safetensors, the encoding and the target's scale as JSON."""

@@ -92,12 +92,26 @@ class Target:
             return functional.cross_entropy(output, targets, reduction="none")
         return functional.mse_loss(output.squeeze(-1), targets, reduction="none")
 
-    def predictions(self, output: Tensor) -> Predictions:
-        """The answer for module outputs, shape rows × outputs. Softmax and rescaling run in double precision."""
+    def answers(self, output: Tensor) -> Tensor:
+        """What `predict` answers for module outputs, rows × outputs: probabilities (rows × classes) or values. Double precision, differentiable."""
         if not self.task.classifies:
-            return Predictions(output[:, 0].double().numpy() * self.scale + self.center)
-        probabilities = torch.softmax(output.double(), dim=1).numpy()
-        return Predictions(np.asarray(self.classes)[probabilities.argmax(axis=1)], self.classes, probabilities)
+            return output[:, 0].double() * self.scale + self.center
+        return torch.softmax(output.double(), dim=1)
+
+    def array(self, output: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same in numpy, class by class: sums over a short axis are slow."""
+        if not self.task.classifies:
+            return output[:, 0] * self.scale + self.center
+        by_class = np.ascontiguousarray(output.T)
+        powers = np.exp(by_class - by_class.max(axis=0))
+        return np.asarray((powers / powers.sum(axis=0)).T)
+
+    def predictions(self, output: Tensor) -> Predictions:
+        """The answer for module outputs, shape rows × outputs."""
+        answers = self.answers(output).numpy()
+        if not self.task.classifies:
+            return Predictions(answers)
+        return Predictions(np.asarray(self.classes)[answers.argmax(axis=1)], self.classes, answers)
 
     def to_json(self) -> dict[str, Any]:
         """What the signature does not hold."""

@@ -61,7 +61,7 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores of each image, rows × outputs, from pixels of shape rows × channels × height × width in the column's own type."""
-        scores: Tensor = self.head(self.features(images.float() / self.divisor))
+        scores: Tensor = self.head(self.features(images.to(self.head[-1].weight.dtype) / self.divisor))
         return scores
 
 

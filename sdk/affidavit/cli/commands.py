@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table
+from affidavit.cli.common import DEFAULT_WORKSPACE, Json, Where, open_workspace, print_json, print_table, visible
+from affidavit.cli.conformance import check_plugin
+from affidavit.cli.explain import add_commands as add_explain_commands
 from affidavit.cli.files import add_commands as add_file_commands
 from affidavit.cli.keys import keys_app
 from affidavit.cli.masking import add_commands as add_masking_commands
@@ -30,8 +32,10 @@ app.add_typer(approver_app, name="approver")
 app.add_typer(budget_app, name="budget")
 app.add_typer(keys_app, name="keys")
 app.add_typer(privacy_app, name="privacy")
+app.command("check-plugin")(check_plugin)
 app.command()(reveal)
 app.command()(shred)
+add_explain_commands(app)
 add_file_commands(app)
 add_masking_commands(app)
 
@@ -59,17 +63,12 @@ def _fail(error: AffidavitError) -> None:
         from rich.markup import escape
 
         console = Console(stderr=True, soft_wrap=True)
-        console.print(f"[bold red]{kind}:[/] {escape(_visible(error.message))}")
+        console.print(f"[bold red]{kind}:[/] {escape(visible(error.message))}")
         if isinstance(error, Refused):
             console.print(f"  Policy line: {escape(error.line)}")
         if error.hint:
-            console.print(f"  Next: {escape(_visible(error.hint))}")
+            console.print(f"  Next: {escape(visible(error.hint))}")
     sys.exit(error.exit_code)
-
-
-def _visible(text: str) -> str:
-    """Control characters written out: a message may name a column or a bundle's content, and escape codes must not reach the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
 
 
 @app.command()
@@ -160,6 +159,8 @@ def _show_plugins(manager: Any, as_json: bool) -> None:
             "name": info.name,
             "distribution": info.distribution,
             "version": info.version,
+            "digest": info.digest,
+            "altered": info.altered,
             "provides": [f"{entry.kind}:{entry.name}" for entry in info.registrations] or ([f"stage:{info.stage.name}"] if info.stage else []),
         }
         for info in manager.plugins
@@ -170,11 +171,17 @@ def _show_plugins(manager: Any, as_json: bool) -> None:
         return
     print_table(
         "Plugins",
-        ["name", "distribution", "provides"],
-        [[p["name"], f"{p['distribution']} {p['version']}", ", ".join(p["provides"])] for p in loaded],
+        ["name", "distribution", "files", "provides"],
+        [[p["name"], f"{p['distribution']} {p['version']}", _files(p), ", ".join(p["provides"])] for p in loaded],
     )
     if failed:
         print_table("Not loaded", ["name", "distribution", "reason"], [[f["name"], f["distribution"], f["reason"]] for f in failed])
+
+
+def _files(plugin: dict[str, Any]) -> str:
+    if plugin["altered"]:
+        return f"altered: {plugin['altered']}"
+    return str(plugin["digest"])[:12] if plugin["digest"] else "editable"
 
 
 @app.command()

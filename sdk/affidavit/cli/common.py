@@ -31,11 +31,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     """A table, with a row of cells each."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*columns, title=title, title_justify="left")
+    # Text, not markup: names and values come from data, and a bracket in one is a bracket.
+    table = Table(*columns, title=Text(visible(title), style="italic"), title_justify="left")
     for row in rows:
-        table.add_row(*[str(cell) for cell in row])
+        table.add_row(*[Text(visible(str(cell))) for cell in row])
     Console().print(table)
+
+
+def visible(text: str) -> str:
+    """Control characters written out: a name or a value may come from data, and escape codes must not reach the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)
 
 
 def open_workspace(location: str, **options: Any) -> Workspace:

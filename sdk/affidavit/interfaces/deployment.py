@@ -5,8 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from affidavit.errors import UsageError
+
 if TYPE_CHECKING:
     from affidavit.interfaces.dataset import Dataset
+    from affidavit.interfaces.explanation import Explanation
     from affidavit.interfaces.model import Predictions, Signature
 
 
@@ -22,6 +25,10 @@ class Predictor(Protocol):
         """Answer one batch. Raises InvalidInput for a batch that does not fit the signature."""
         ...
 
+    def explain(self, data: Dataset, *, method: str | None = None, **options: Any) -> Explanation:
+        """Explain each row's answer; this leaves evidence of its own. Raises UsageError for a method or an option that does not fit."""
+        ...
+
 
 class Endpoint(ABC):
     """A running deployment. Use as a context manager to stop it on the way out."""
@@ -31,6 +38,10 @@ class Endpoint(ABC):
     @abstractmethod
     def predict(self, data: Dataset) -> Predictions:
         """Predict through the deployment's own road (for HTTP: a real request)."""
+
+    def explain(self, data: Dataset, *, method: str | None = None, **options: Any) -> Explanation:
+        """Explain each row through the deployment's own road. Raises UsageError where this deployment does not explain."""
+        raise UsageError("This deployment answers without explaining.", hint="Use Workspace.explain, or the targets 'http' and 'in-process'.")
 
     @abstractmethod
     def healthy(self) -> bool:

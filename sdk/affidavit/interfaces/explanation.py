@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -13,6 +15,9 @@ from affidavit.interfaces.model import Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from affidavit.interfaces.dataset import Dataset
+    from affidavit.policy import ReasonPolicy
 
 RECORD_VERSION = 2
 """Of the JSON form of `Explanation`; version 1 had no interactions, and its residual was never needed to be read."""
@@ -32,6 +37,11 @@ class ExplanationRecord(Protocol):
     @property
     def details(self) -> Mapping[str, Any]:
         """Background digest, seed, model rows used, why the method was chosen…"""
+        ...
+
+    @property
+    def signed(self) -> bytes | None:
+        """The record as the workspace signed it."""
         ...
 
     def __len__(self) -> int: ...
@@ -54,7 +64,8 @@ class Explanation:
     method
         ``tree``, ``linear``, ``kernel``, ``lime``, ``exact``…
     output
-        What is explained: ``"probability of good"``, ``"log-odds of good"`` or ``"value"``.
+        What is explained: ``"probability of good"``, ``"log-odds of good"``, ``"centred log-ratio of good"`` (the logarithm of its probability over
+        the geometric mean of all classes') or ``"value"``.
     players
         One attribution each.
     values
@@ -74,8 +85,8 @@ class Explanation:
         The additivity residuals where they cannot be computed from what is released; None: they follow from the other members.
     details
         Background digest, seed, model rows used, why the method was chosen, stability of the order.
-    envelope
-        The record signed by the workspace (a DSSE envelope as JSON); None outside one.
+    signed
+        The record as the workspace signed it (a DSSE envelope); None outside a workspace.
     """
 
     scope: ClassVar[str] = "rows"
@@ -90,7 +101,7 @@ class Explanation:
     interactions: NDArray[np.float64] | None = None
     residuals: NDArray[np.float64] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
-    envelope: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    signed: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def residual(self) -> NDArray[np.float64]:
@@ -114,6 +125,22 @@ class Explanation:
 
         load_service("plot_explanation")(self, path, row=row, kind=kind, **options)
 
+    def save(self, path: str | Path) -> Path:
+        """Write the record as JSON: signed where a workspace gave it. `affidavit replay` and `Workspace.replay` read it."""
+        return save_record(self, path)
+
+    def reasons(self, policy: ReasonPolicy | None = None, *, decisions: Sequence[Any] | None = None, background: Dataset | None = None) -> Any:
+        """The reasons for each adverse decision, by a policy's ``explain.reasons`` (docs/reason-codes.md)."""
+        from affidavit.plugins import load_service
+
+        return load_service("reason_codes")(self, policy, decisions=decisions, background=background)
+
+    def cohorts(self, data: Dataset, by: Any, *, bins: Sequence[float] | None = None, seed: int = 0) -> Any:
+        """Mean attributions by groups of the explained rows, and which group differs most (docs/counterfactuals.md#cohorts)."""
+        from affidavit.plugins import load_service
+
+        return load_service("cohorts")(self, data, by, bins=bins, seed=seed)
+
     def to_json(self) -> dict[str, Any]:
         """The record that can be replayed, without the input values; a withheld value is null."""
         return {
@@ -136,6 +163,9 @@ class Explanation:
         version = value.get("version")
         if version not in (1, RECORD_VERSION):
             raise InvalidInput(f"This explanation record has version {version!r}.", hint=f"This release reads versions 1 and {RECORD_VERSION}.")
+        if "values" not in value and ("importance" in value or "changed" in value):
+            what = "describes a model as a whole" if "importance" in value else "holds changes that flip a decision"
+            raise InvalidInput(f"This record {what}; only records of explained rows are read.")
         try:
             values = _array(value["values"], 2)
             found = cls(
@@ -154,7 +184,9 @@ class Explanation:
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"This explanation record cannot be read: {type(error).__name__} in its content.") from None
         shapes = [found.values.shape == (len(found.base), len(found.players)), len(found.base) == len(found.predicted) == len(found.residual)]
-        if not all(shapes) or (found.errors is not None and found.errors.shape != found.values.shape):
+        shapes += [found.errors is None or found.errors.shape == found.values.shape]
+        shapes += [found.interactions is None or found.interactions.shape == (*found.values.shape, len(found.players))]
+        if not all(shapes):
             raise InvalidInput("This explanation record has arrays of sizes that do not fit each other.")
         return found
 
@@ -167,7 +199,7 @@ class Explanation:
             "players": list(self.players),
             "mean_absolute": _plain(_mean_of_known(abs(self.values))),
             "max_residual": float(self.residual.max(initial=0.0)),
-            "settings": dict(self.details),
+            "settings": _without_rows(dict(self.details), len(self)),
         }
 
     def _repr_html_(self) -> str:
@@ -210,7 +242,7 @@ class GlobalExplanation:
     rules: tuple[str, ...] = ()
     fidelity: Mapping[str, Metric] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-    envelope: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    signed: bytes | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.rows
@@ -221,12 +253,17 @@ class GlobalExplanation:
 
         load_service("plot_global_explanation")(self, path, **options)
 
+    def save(self, path: str | Path) -> Path:
+        """Write the record as JSON: signed where a workspace gave it."""
+        return save_record(self, path)
+
     def to_json(self) -> dict[str, Any]:
         """The whole record."""
-        return {"version": RECORD_VERSION, **self.summary(), "curves": {name: dict(curve) for name, curve in self.curves.items()}}
+        curves = {name: dict(curve) for name, curve in self.curves.items()}
+        return {"version": RECORD_VERSION, **self.summary(), "curves": curves, "settings": dict(self.details)}
 
     def summary(self) -> dict[str, Any]:
-        """What stands in the evidence: everything but the curves."""
+        """What stands in the evidence: everything but the curves and figures of single rows."""
         return {
             "method": self.method,
             "output": self.output,
@@ -234,7 +271,7 @@ class GlobalExplanation:
             "importance": {name: metric.to_json() for name, metric in self.importance.items()},
             "rules": list(self.rules),
             "fidelity": {name: metric.to_json() for name, metric in self.fidelity.items()},
-            "settings": dict(self.details),
+            "settings": _without_rows(dict(self.details), self.rows),
         }
 
 
@@ -254,6 +291,8 @@ class Counterfactuals:
         In the same shape, one number each.
     predicted
         In the same shape, the model's own score of the alternative.
+    plausibility
+        In the same shape, how near the alternative lies to the data: a share between 0 and 1 (docs/counterfactuals.md).
     details
         As in `Explanation`; why none was found stands here.
     """
@@ -264,24 +303,31 @@ class Counterfactuals:
     changes: list[list[dict[str, tuple[Any, Any]]]]
     distances: list[list[float]]
     predicted: list[list[float]]
+    plausibility: list[list[float]] = field(default_factory=list)
     details: Mapping[str, Any] = field(default_factory=dict)
-    envelope: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    signed: bytes | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.changes)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the record as JSON: signed where a workspace gave it."""
+        return save_record(self, path)
 
     def to_json(self) -> dict[str, Any]:
         """The record without values: which fields change, how far, with which score."""
         return {
             "version": RECORD_VERSION,
             **self.summary(),
+            "settings": dict(self.details),
             "changed": [[sorted(alternative) for alternative in row] for row in self.changes],
             "distances": self.distances,
             "predicted": self.predicted,
+            "plausibility": self.plausibility,
         }
 
     def summary(self) -> dict[str, Any]:
-        """What stands in the evidence: how many rows have an answer, and how often each field changes."""
+        """What stands in the evidence: how many rows have an answer, how often each field changes, and nothing of single rows."""
         fields: dict[str, int] = {}
         for row in self.changes:
             for name in row[0] if row else ():
@@ -292,8 +338,28 @@ class Counterfactuals:
             "rows": len(self),
             "found": sum(1 for row in self.changes if row),
             "changed": dict(sorted(fields.items())),
-            "settings": dict(self.details),
+            "settings": {name: value for name, value in self.details.items() if not (isinstance(value, list) and len(value) == len(self))},
         }
+
+
+def save_record(record: ExplanationRecord, path: str | Path) -> Path:
+    """Write a record as JSON, signed where it has been signed, whole or not at all."""
+    from affidavit.store import write_atomic
+
+    content = record.signed if record.signed is not None else json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False).encode()
+    write_atomic(Path(path), content)
+    return Path(path)
+
+
+def _without_rows(value: Any, rows: int) -> Any:
+    """`value` without lists of figures for each row: the evidence says what was done, the record what came out."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_rows(item, rows) for key, item in value.items() if not _is_by_row(item, rows)}
+
+
+def _is_by_row(value: Any, rows: int) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == rows and not any(isinstance(item, str) for item in value)
 
 
 def _plain(array: NDArray[np.float64]) -> list[Any]:

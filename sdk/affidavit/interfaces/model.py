@@ -234,6 +234,10 @@ class EncodedView:
     answer
         What `predict` answers for rows of the matrix: probabilities (rows × classes), or values (shape rows). It must equal `predict` on the
         rows that were encoded; explainers use it to ask many mixtures of rows without building tables. None where there is no such road.
+        Safe in several threads, like `predict`.
+    projection, head
+        Where the model reads its matrix only through one linear layer: that layer's weights, columns × units, and what `answer` does with
+        ``matrix @ projection``. What each player adds to the product is then worked out once. Both or neither.
     """
 
     encode: Callable[[Dataset], NDArray[np.float64]]
@@ -243,6 +247,8 @@ class EncodedView:
     intercept: NDArray[np.float64] | float | None = None
     output: str = "value"
     answer: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+    projection: NDArray[np.float64] | None = None
+    head: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from affidavit_governance.explain.case import BACKGROUND_ROWS, relative_residual
 from affidavit_governance.explain.methods.kernel import Kernel
 from affidavit_governance.explain.methods.lime import Lime
 from affidavit_governance.explain.methods.linear import Linear
-from affidavit_governance.explain.methods.sampled import Exact, Permutation
+from affidavit_governance.explain.methods.sampled import Exact, Leverage, Permutation
 from affidavit_governance.explain.methods.tree import Tree
 
 
@@ -37,7 +37,7 @@ def test_permutation_covers_exact_within_its_intervals():
     assert relative_residual(found).max() < 1e-12
 
 
-@pytest.mark.parametrize("explainer", [Exact, Kernel, Permutation, Lime])
+@pytest.mark.parametrize("explainer", [Exact, Kernel, Leverage, Permutation, Lime])
 def test_a_row_alone_equals_the_row_in_a_batch_and_global_random_state_is_untouched(explainer):
     data = make_table(90, numbers=5)
     model = Formula(interacting, data)
@@ -85,7 +85,7 @@ def test_a_model_with_labels_only_is_refused(formula, table, monkeypatch):
         Exact().explain(formula, table.head(2), table.take(np.arange(50, 60)))
 
 
-@pytest.mark.parametrize("explainer", [Exact, Kernel, Permutation, Lime])
+@pytest.mark.parametrize("explainer", [Exact, Kernel, Leverage, Permutation, Lime])
 def test_no_rows_give_an_explanation_without_rows(formula, table, explainer):
     found = explainer().explain(formula, table.head(0), table.head(20))
     assert len(found) == 0 and found.values.shape == (0, 4) and found.to_json()["residual"] == []

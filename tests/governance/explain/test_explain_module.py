@@ -56,7 +56,8 @@ def test_the_choice_and_the_residual_stand_in_the_evidence(tmp_path):
 
 @pytest.mark.parametrize("method", ["exact", "kernel", "permutation", "lime"])
 def test_a_method_can_be_asked_for_by_name(tmp_path, method):
-    with opened(tmp_path) as workspace:
+    # one coefficient for the own quartile bin says little of a line through all of them: the surrogate's local R² is 0.11 here
+    with opened(tmp_path, min_local_r2=0.05) as workspace:
         model, data = trained(workspace)
         options = {} if method == "exact" else {"budget": 4000}
         explanation = workspace.explain(model, data.head(2), method=method, **options)

@@ -1,33 +1,40 @@
-"""LIME (Ribeiro, Singh, Guestrin 2016) through the library, over raw fields: a local linear surrogate, not an additive attribution."""
+"""LIME (Ribeiro, Singh, Guestrin 2016) over raw fields: a local linear surrogate with intervals, not an additive attribution."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-from lime.lime_tabular import LimeTabularExplainer
-from numpy.typing import NDArray
 
-from affidavit.errors import UsageError
+from affidavit.errors import MissingExtra, Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Model
-from affidavit.interfaces.schema import FieldType
 from affidavit.interfaces.training import Progress
 from affidavit_governance.explain.case import ACCEPTS, Case, Options
+from affidavit_governance.explain.players.base import ROWS_AT_ONCE
 from affidavit_governance.explain.players.fields import FieldBlock
+from affidavit_governance.explain.surrogates.cells import Cells
+from affidavit_governance.explain.surrogates.local import KERNEL_WIDTH, LocalSurrogate, Places, draw_neighbours, fit_local, least_rows
 
-_ORDERED = frozenset({FieldType.NUMERIC, FieldType.DATETIME})
+_OWN = {"engine": "native", "min_r2": None}
+MOST_NEIGHBOURS = 2**17
+"""Neighbours that a surrogate is fitted to at most, whatever the budget: its columns already take half a gigabyte at thirty players."""
+
+_NOTE = "a local linear surrogate: attributions need not add up to the answer"
 
 
 class Lime(Explainer):
-    """lime's tabular explainer. Options: label, seed, budget (perturbed rows a row), report.
+    """What being in its own cell adds to the answer, player by player, in a linear surrogate around each row.
 
-    Numbers and dates become quartile bins of the background, with a bin for gaps; categories stay what they are. The library perturbs bins,
-    and a bin becomes a value of a background row in it, so strings, gaps and dates work. Weights say what being in the row's own bin adds.
-    The record's residual is the surrogate's miss, and `details` holds its local R².
+    A cell is a quartile bin of the background for numbers and dates, the value itself for categories, and gaps are a cell too; a group of
+    fields is in its cell where all its fields are. The record's residual is the surrogate's miss, and `details` holds each row's local R².
+    A player without any other value in the background stands in ``details["not_varied"]`` for that row: its coefficient is zero because
+    nothing could be compared.
+
+    Own options: ``engine`` (``"native"``, or ``"lime"`` for the library, which samples on its own and gives no intervals) and ``min_r2`` (the
+    least local R²; below it the explanation is refused).
     """
 
     type = "lime"
@@ -35,73 +42,81 @@ class Lime(Explainer):
     default_budget = 5000
 
     def explain(self, model: Model, data: Dataset, background: Dataset, **options: Any) -> Explanation:
-        read = Options.read(self.type, options, sampled=True)
-        samples = read.row_budget(0, self.default_budget).rows
+        read = Options.read(self.type, options, sampled=True, own=_OWN)
+        engine, least_r2 = _checked(read)
         case = Case.open(model, data, background, read)
         block = FieldBlock(case.data, case.background, case.grouping)
-        count, rows = len(block.players), len(case.data)
-        if samples < 2 * count + 2:
-            raise UsageError(f"A budget of {samples} rows is too small for {count} fields.", hint=f"Give at least {2 * count + 2}.")
-        bins = _Bins(block)
-        values, base, r2 = np.zeros((rows, count)), np.zeros(rows), np.zeros(rows)
+        cells = Cells(block, case.grouping)
+        rows, count = len(case.data), len(block.players)
+        values, errors, base = np.zeros((rows, count)), np.zeros((rows, count)), np.zeros(rows)
+        r2: list[float] = []
+        spent: list[int] = []
+        not_varied: list[list[str]] = []
         for row in range(rows):
-            seed = case.row_seed(row, self.type)
-            generator = np.random.default_rng(seed)
-            lime = LimeTabularExplainer(
-                bins.background.astype(np.float64),
-                mode="regression",
-                categorical_features=list(range(count)),
-                discretize_continuous=False,
-                feature_selection="none",
-                random_state=np.random.RandomState(seed % 2**32),
-            )
+            pools = cells.pools(row)
+            not_varied.append([block.players[player] for player, (_, outside) in enumerate(pools) if not len(outside)])
+            budget = read.row_budget(row, self.default_budget)
+            _check_budget(budget.rows, count)
 
-            def answer(drawn: NDArray[np.float64], row: int = row, generator: np.random.Generator = generator) -> NDArray[np.float64]:
-                codes = bins.codes(drawn.astype(np.int64), generator)
-                codes[0] = block.codes[row]
-                return case.score(block.dataset(codes))
+            def attempt(limit: int, row: int = row, pools: list[tuple[Places, Places]] = pools) -> LocalSurrogate:
+                if engine == "lime":
+                    return _with_library(case, block, cells, row, pools, limit)
+                neighbours = draw_neighbours(pools, limit, np.random.default_rng(case.row_seed(row, self.type)))
+                return fit_local(neighbours, _answers(case, block, row, neighbours.places))
 
-            found = lime.explain_instance(bins.own[row].astype(np.float64), answer, num_features=count, num_samples=samples)
-            for field, weight in found.local_exp[1]:
-                values[row, field] = weight
-            base[row], r2[row] = float(found.intercept[1]), float(found.score)
+            found, cost = budget.spend(least_rows(count), attempt, most=MOST_NEIGHBOURS)
+            if least_r2 is not None and found.r2 < least_r2:
+                raise _refusal(row, found.r2, least_r2)
+            values[row], base[row] = found.values, found.base
+            errors[row] = found.errors if found.errors is not None else np.nan
+            r2.append(found.r2)
+            spent.append(cost)
             read.report(Progress(row + 1, rows, "explaining"))
+        details: dict[str, Any] = {"local_r2": r2, "rows_spent": spent, "engine": engine, "kernel_width": KERNEL_WIDTH * count**0.5, "note": _NOTE}
+        if any(not_varied):
+            details["not_varied"] = not_varied
         inputs = [block.labels(row) for row in range(rows)]
-        details = {"local_r2": r2.tolist(), "note": "a local linear surrogate: attributions need not add up to the answer"}
-        return case.record(self.type, block.players, values, base, inputs=inputs, exact=False, additive=False, details=details)
+        shown = errors if engine == "native" else None
+        return case.record(self.type, block.players, values, base, inputs=inputs, errors=shown, exact=False, additive=False, details=details)
 
 
-class _Bins:
-    """Quartile bins of the ordered fields, over the codes of a block; the other fields keep their codes."""
-
-    def __init__(self, block: FieldBlock) -> None:
-        self.background = block.background_codes.copy()
-        self.own = block.codes.copy()
-        self._block = block
-        self._binned = [i for i, field in enumerate(block.schema) if field.type in _ORDERED]
-        for index in self._binned:
-            bin_of_code = _quartiles(block.pools[index], block.background_codes[:, index])
-            self.background[:, index] = bin_of_code[block.background_codes[:, index]]
-            self.own[:, index] = bin_of_code[block.codes[:, index]]
-
-    def codes(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        """Codes for drawn bins: each bin gives a random background row's value. The first row is the explained one and is not looked at."""
-        codes = drawn.copy()
-        for index in self._binned:
-            for number in np.unique(drawn[1:, index]):
-                at = np.flatnonzero(drawn[:, index] == number)
-                candidates = self._block.background_codes[self.background[:, index] == number, index]
-                if len(candidates):
-                    codes[at, index] = generator.choice(candidates, len(at))
-        return codes
+def _checked(read: Options) -> tuple[str, float | None]:
+    engine, least = read.own["engine"], read.own["min_r2"]
+    if engine not in ("native", "lime"):
+        raise UsageError("Option 'engine' of explainer 'lime' must be 'native' or 'lime'.")
+    if engine == "lime" and (read.seconds is not None or read.width is not None):
+        raise UsageError("The lime library gives no intervals, so it takes no seconds and no width.", hint="Pass budget=, or engine='native'.")
+    if least is not None and (isinstance(least, bool) or not isinstance(least, (int, float)) or not -np.inf < least <= 1):
+        raise UsageError("Option 'min_r2' of explainer 'lime' must be a number, one at most.")
+    return engine, None if least is None else float(least)
 
 
-def _quartiles(pool: Any, background: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bin (0 to 3, 4 for a gap) of each code of an ordered field."""
-    gap = pc.is_null(pool, nan_is_null=True).to_numpy(zero_copy_only=False)
-    rank = np.empty(len(pool), dtype=np.int64)
-    rank[pc.sort_indices(pool).to_numpy()] = np.arange(len(pool))
-    present = rank[background][~gap[background]]
-    edges = np.quantile(present, [0.25, 0.5, 0.75], method="lower") if len(present) else np.zeros(3)
-    bins: NDArray[np.int64] = np.where(gap, 4, np.searchsorted(edges, rank, side="left"))
-    return bins
+def _check_budget(rows: int, players: int) -> None:
+    least = least_rows(players)
+    if rows < least:
+        raise UsageError(f"A budget of {rows} model rows is too small for a surrogate of {players} players.", hint=f"Give at least {least}.")
+
+
+def _refusal(row: int, r2: float, least: float) -> Refused:
+    return Refused(
+        f"The 'lime' surrogate of row {row} has a local R² of {r2:.2g} only, less than {least:.2g}.",
+        by="policy",
+        line="min_r2",
+        measured=r2,
+        bound=least,
+        satisfy="Use another method, give a larger budget, or lower the bound.",
+    )
+
+
+def _answers(case: Case, block: FieldBlock, row: int, places: Places) -> np.ndarray[Any, np.dtype[np.float64]]:
+    starts = range(0, len(places), ROWS_AT_ONCE)
+    return np.concatenate([case.score(block.mixture(row, places[start : start + ROWS_AT_ONCE])) for start in starts])
+
+
+def _with_library(case: Case, block: FieldBlock, cells: Cells, row: int, pools: list[tuple[Places, Places]], rows: int) -> LocalSurrogate:
+    try:
+        from affidavit_governance.explain.surrogates.library import library_surrogate
+    except ImportError as error:
+        raise MissingExtra("Option engine='lime' of explainer 'lime'", extra="explain", library=str(error.name)) from None
+    seed = case.row_seed(row, "lime-library")
+    return library_surrogate(cells.background, cells.own[row], pools, rows, seed, lambda places: _answers(case, block, row, places))

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from affidavit.interfaces.columns import numeric_array, plain_array, plain_type, tensor_shape, text_array
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.schema import Field, FieldType
+from affidavit_governance.explain.case import Score
+from affidavit_governance.explain.estimators.partition import Hierarchy
 from affidavit_governance.explain.players.base import Block, Coalitions
+from affidavit_governance.explain.players.encoded import Encoded, open_encoded
 from affidavit_governance.explain.players.grouping import Grouping
 
 
@@ -43,7 +46,26 @@ class FieldBlock(Block):
             own.append(codes[len(background) :])
         self.background_codes = np.stack(known, axis=1)
         self.codes = np.stack(own, axis=1)
+        self._data, self._background = data, background
         self._values = [data.to_list(name) if data.schema[name].type is not FieldType.TENSOR else [None] * len(data) for name in self.fields]
+
+    def active(self, row: int) -> NDArray[np.int64]:
+        """The players that differ from some background row; the others move no answer whoever else is in, and their attributions are exactly zero."""
+        differs = (self.codes[row] != self.background_codes).any(axis=0)
+        return np.unique(self._player[differs])
+
+    def encoded(self, score: Score) -> Encoded | None:
+        """The model's own matrix, where it answers mixtures of its rows as it answers tables."""
+        player_of = dict(zip(self.fields, self._player.tolist(), strict=True))
+        return open_encoded(score, self._data, self._background, player_of, self._mixed)
+
+    def _mixed(self, coalitions: Coalitions, reference: NDArray[np.int64]) -> Dataset:
+        """One mixture of each explained row, by coalitions of all players and background rows."""
+        return self.dataset(np.where(coalitions[:, self._player], self.codes, self.background_codes[reference]))
+
+    def hierarchy(self, row: int) -> Hierarchy:
+        """No groups: the order of columns says nothing about them."""
+        return list(range(len(self.active(row))))
 
     def decode(self, codes: NDArray[np.int64]) -> dict[str, Any]:
         """Columns from codes, rows × fields."""

@@ -53,6 +53,11 @@ class Grouping:
         return member
 
 
+def is_masked(field: Field) -> bool:
+    """Whether the whole value is masked, rather than spans inside a text."""
+    return field.masked is not None and field.masked not in ("spans", "keep")
+
+
 def grouped(fields: Sequence[Field], groups: Mapping[str, Sequence[str]]) -> Grouping:
     """Each field a player, but for the given groups and the masked fields, which are one.
 
@@ -76,7 +81,7 @@ def grouped(fields: Sequence[Field], groups: Mapping[str, Sequence[str]]) -> Gro
             home[name] = group
         if group in known and group not in names:
             raise UsageError(f"A group cannot be called '{group}': that is a field outside it.", hint="Give the group another name.")
-    masked = [field.name for field in fields if field.masked is not None and field.masked not in ("spans", "keep")]
+    masked = [field.name for field in fields if is_masked(field)]
     if len(masked) > 1:
         takers = {home[name] for name in masked if name in home}
         player = min(takers) if takers else MASKED

@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import logging
 import re
+from collections.abc import Callable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from affidavit.errors import InvalidInput, Refused, UsageError
 from affidavit.interfaces.deployment import Predictor
+from affidavit_plugins.targets.http.explain import Limits, build_explanation, parse_explain
 from affidavit_plugins.targets.http.protocol import ProtocolError, build_response, model_metadata, parse_request
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ PROBES = frozenset({"/v2/health/live", "/v2/health/ready"})
 """Answered without a key: an orchestrator's probes carry none, and they tell nothing about the model."""
 
 
-def create_app(predictor: Predictor, *, api_key: str | None, max_bytes: int, max_rows: int) -> Any:
+def create_app(predictor: Predictor, *, api_key: str | None, max_bytes: int, max_rows: int, explain_limits: Limits) -> Any:
     """An ASGI application that answers for `predictor`.
 
     Parameters
@@ -40,14 +42,14 @@ def create_app(predictor: Predictor, *, api_key: str | None, max_bytes: int, max
     api_key
         Required of every request but the health probes, as ``Authorization: Bearer …`` or ``X-Api-Key``; None lets in whoever names this
         machine's loopback in the ``Host`` header.
-    max_bytes, max_rows
+    max_bytes, max_rows, explain_limits
         Larger requests get 413.
     """
     app = FastAPI(title="Affidavit", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(ProtocolError, _protocol_error)
     app.add_exception_handler(HTTPException, _http_error)
     _add_server_routes(app)
-    _add_model_routes(app, predictor, max_bytes, max_rows)
+    _add_model_routes(app, predictor, max_bytes, max_rows, explain_limits)
     return _HostGuard(app) if api_key is None else _KeyGuard(app, api_key)
 
 
@@ -66,7 +68,7 @@ def _add_server_routes(app: FastAPI) -> None:
         return JSONResponse({"live": True, "ready": True})
 
 
-def _add_model_routes(app: FastAPI, predictor: Predictor, max_bytes: int, max_rows: int) -> None:
+def _add_model_routes(app: FastAPI, predictor: Predictor, max_bytes: int, max_rows: int, limits: Limits) -> None:
     def check(request: Request) -> None:
         if request.path_params["name"] != predictor.name:
             raise ProtocolError(f"There is no such model here. This server answers for '{predictor.name}'.", 404)
@@ -91,14 +93,31 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, max_bytes: int, max_ro
         check(request)
         _check_headers(request)
         body = await _read_body(request, max_bytes)
-        return await run_in_threadpool(_answer, predictor, body, max_rows)
+        return await run_in_threadpool(_answer, predictor, lambda: _inferred(predictor, body, max_rows))
+
+    @app.post("/v2/models/{name}/explain")
+    @app.post("/v2/models/{name}/versions/{version}/explain")
+    async def explain(request: Request) -> JSONResponse:
+        check(request)
+        _check_headers(request)
+        body = await _read_body(request, max_bytes)
+        return await run_in_threadpool(_answer, predictor, lambda: _explained(predictor, body, limits))
 
 
-def _answer(predictor: Predictor, body: bytes, max_rows: int) -> JSONResponse:
-    """Parse, predict and render, in a worker thread: none of them is quick enough for the event loop."""
+def _inferred(predictor: Predictor, body: bytes, max_rows: int) -> dict[str, Any]:
+    request = parse_request(body, predictor, max_rows=max_rows)
+    return build_response(request, predictor.predict(request.data), predictor)
+
+
+def _explained(predictor: Predictor, body: bytes, limits: Limits) -> dict[str, Any]:
+    request, options = parse_explain(body, predictor, limits)
+    return build_explanation(request, predictor.explain(request.data, **options), predictor)
+
+
+def _answer(predictor: Predictor, respond: Callable[[], dict[str, Any]]) -> JSONResponse:
+    """Parse, ask and render, in a worker thread: none of them is quick enough for the event loop."""
     try:
-        request = parse_request(body, predictor, max_rows=max_rows)
-        return JSONResponse(build_response(request, predictor.predict(request.data), predictor))
+        return JSONResponse(respond())
     except ProtocolError:
         raise
     except Refused as error:

@@ -42,24 +42,35 @@ class Client:
 
     def predict(self, data: Dataset) -> Predictions:
         """Send the rows and read the answer; columns that the server does not take stay here."""
+        return self._predictions(self._ask("infer", data, {}))
+
+    def explain(self, data: Dataset, *, method: str | None = None, **options: Any) -> Explanation:
+        """Send the rows with the method and its options, and read the record."""
+        asked = {name: value for name, value in {"method": method, **options}.items() if value is not None}
+        return Explanation.from_json(json.loads(self._ask("explain", data, asked)["parameters"]["explanation"]))
+
+    def _ask(self, what: str, data: Dataset, parameters: dict[str, Any]) -> dict[str, Any]:
         schema = self._accepted.select(tuple(field.name for field in self._accepted if field.name in data.schema))
         rows = conform(data, schema)
+        request: dict[str, Any] = {"inputs": [_tensor(rows, field) for field in schema]}
+        if parameters:
+            request["parameters"] = parameters
         try:
-            body = json.dumps({"inputs": [_tensor(rows, field) for field in schema]}, allow_nan=False)
+            body = json.dumps(request, allow_nan=False)
         except ValueError:
             raise InvalidInput("A number in the rows is infinite, which JSON cannot say.", hint="Leave it empty where it is not known.") from None
         try:
-            response = self._http.post(f"{self._model}/infer", content=body, headers={"Content-Type": "application/json"})
+            response = self._http.post(f"{self._model}/{what}", content=body, headers={"Content-Type": "application/json"})
         except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: the client was closed
             raise AffidavitError(f"The endpoint at {self.url} does not answer ({type(error).__name__}).", hint="Was it stopped?") from None
         try:
-            answer = response.json()
+            answer: dict[str, Any] = response.json()
         except ValueError:
             raise AffidavitError(f"What answers at {self.url} does not speak the Open Inference Protocol.") from None
         if response.status_code != 200:
             kind = InvalidInput if response.status_code in (400, 413) else AffidavitError
             raise kind(str(answer["error"]))
-        return self._predictions(answer)
+        return answer
 
     def healthy(self) -> bool:
         """Whether server and model say that they are ready."""

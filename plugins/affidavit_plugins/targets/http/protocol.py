@@ -104,7 +104,11 @@ def parse_request(body: bytes, predictor: Predictor, *, max_rows: int) -> Infere
     ProtocolError
         400 for anything wrong with it, 413 for more than `max_rows` rows.
     """
-    request = _object(_decode(body), "The request")
+    return read_request(decode(body), predictor, max_rows=max_rows)
+
+
+def read_request(request: dict[str, Any], predictor: Predictor, *, max_rows: int) -> InferenceRequest:
+    """Check a decoded request and build its data set. Raises ProtocolError as `parse_request`."""
     _refuse_binary(request, "The request")
     request_id = request.get("id")
     if request_id is not None and not (isinstance(request_id, str) and _is_text(request_id)):
@@ -135,15 +139,17 @@ def parse_request(body: bytes, predictor: Predictor, *, max_rows: int) -> Infere
     return InferenceRequest(request_id, data, outputs)
 
 
-def _decode(body: bytes) -> Any:
+def decode(body: bytes) -> dict[str, Any]:
+    """The JSON object that a request is. Raises ProtocolError."""
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
     except UnicodeDecodeError:
         raise ProtocolError("The request is not UTF-8 text.") from None
     except RecursionError:
         raise ProtocolError("The request is nested too deeply.") from None
     except ValueError:
         raise ProtocolError("The request is not valid JSON.") from None
+    return _object(value, "The request")
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -313,7 +319,7 @@ def build_response(request: InferenceRequest, predictions: Predictions, predicto
 def _outputs(predictions: Predictions, predictor: Predictor) -> list[dict[str, Any]]:
     rows = len(predictions)
     if predictor.signature.task is Task.REGRESSION:
-        return [{"name": "value", "shape": [rows], "datatype": "FP64", "data": _floats(predictions.values)}]
+        return [{"name": "value", "shape": [rows], "datatype": "FP64", "data": floats(predictions.values)}]
     tensors: list[dict[str, Any]] = [{"name": "label", "shape": [rows], "datatype": "BYTES", "data": [str(label) for label in predictions.values]}]
     if predictions.probabilities is not None:
         tensors.append(
@@ -322,12 +328,12 @@ def _outputs(predictions: Predictions, predictor: Predictor) -> list[dict[str, A
                 "shape": [rows, len(predictions.classes)],
                 "datatype": "FP64",
                 "parameters": {"classes": json.dumps(list(predictions.classes), ensure_ascii=False)},
-                "data": _floats(predictions.probabilities.ravel()),
+                "data": floats(predictions.probabilities.ravel()),
             }
         )
     return tensors
 
 
-def _floats(values: Any) -> list[float | None]:
+def floats(values: Any) -> list[float | None]:
     """Numbers for JSON, which has no word for NaN or infinity."""
     return [value if math.isfinite(value) else None for value in np.asarray(values, dtype=np.float64).tolist()]

@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from affidavit.errors import AffidavitError, UsageError, nearest
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.deployment import Deployment, Endpoint, Predictor
+from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Predictions
 from affidavit_plugins.targets.http.app import create_app
 from affidavit_plugins.targets.http.client import Client
+from affidavit_plugins.targets.http.explain import Limits
 
 KEY_VARIABLE = "AFFIDAVIT_API_KEY"
 START_SECONDS = 30
@@ -40,6 +42,8 @@ class HttpOptions(BaseModel):
         Largest request.
     max_rows
         Most rows in one request.
+    max_explain_rows, max_explain_budget, max_explain_seconds
+        Most rows in one request to explain, and the most model rows and seconds that a client may ask for each of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +53,9 @@ class HttpOptions(BaseModel):
     api_key: Annotated[SecretStr, Field(min_length=1)] | None = None
     max_bytes: Annotated[int, Field(gt=0)] = 8 * 1024 * 1024
     max_rows: Annotated[int, Field(gt=0)] = 10_000
+    max_explain_rows: Annotated[int, Field(gt=0)] = 20
+    max_explain_budget: Annotated[int, Field(gt=0)] = 2**17
+    max_explain_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
 class Http(Deployment):
@@ -81,7 +88,8 @@ class Http(Deployment):
                 f"The target 'http' would listen on '{settings.host}', which others can reach, without an API key.",
                 hint=f"Pass api_key=, set {KEY_VARIABLE}, or listen on 127.0.0.1.",
             )
-        app = create_app(predictor, api_key=secret, max_bytes=settings.max_bytes, max_rows=settings.max_rows)
+        limits = Limits(settings.max_explain_rows, settings.max_explain_budget, settings.max_explain_seconds)
+        app = create_app(predictor, api_key=secret, max_bytes=settings.max_bytes, max_rows=settings.max_rows, explain_limits=limits)
         return HttpEndpoint(_Server(app, listener), Client(_url(address), predictor, secret))
 
 
@@ -104,6 +112,16 @@ class HttpEndpoint(Endpoint):
             It refused the request, failed, or was stopped.
         """
         return self._client.predict(data)
+
+    def explain(self, data: Dataset, *, method: str | None = None, **options: Any) -> Explanation:
+        """Ask the server to explain the rows; `options` are label, seed, budget, seconds and width.
+
+        Raises
+        ------
+        InvalidInput, AffidavitError
+            As in `predict`.
+        """
+        return self._client.explain(data, method=method, **options)
 
     def healthy(self) -> bool:
         """Whether the server says that it is live and its model ready."""

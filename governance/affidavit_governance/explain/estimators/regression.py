@@ -1,0 +1,300 @@
+"""The regression behind leverage sampling: a line, a surrogate of higher orders, and what each of several games has of its own.
+
+The numbers of a game are ``line + surrogate + residual``, for several games ``line + own line + own surrogate + residual``: a linear mixed
+model (Henderson 1975, "Best Linear Unbiased Estimation and Prediction under a Selection Model"). The common line is not penalised, so
+whatever the other parts are, the estimate tends to the Shapley values. How much they may explain is chosen by restricted likelihood
+(Patterson, Thompson 1971); explaining nothing, which is the plain regression, is among the choices.
+
+Intervals are the jackknife over numbers: leaving one out of a linear smoother moves the estimate by its weight times its left-out residual, so
+that all of them follow from one inverse (HC3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affidavit_governance.explain.estimators.surrogate import surrogate
+
+_NOISES = (1e-6, 1e-2, 1e-1, 1.0, 10.0)
+"""Variance that the surrogate leaves to the residual, relative to its own."""
+
+_OWN_LINES = (1e-2, 1e-1, 1.0, 10.0, 100.0, 1e6)
+"""Variance of the games' own lines relative to all the rest; the last all but leaves each game to itself, as fits games that are lines."""
+
+_OWN_LINE_BESIDE = 1e3
+"""The most of it beside a surrogate, whose covariance is inverted as a whole."""
+
+_LEAST_RELEVANCE = 0.05
+"""Of a player whose linear value is zero: it may still matter together with others."""
+
+_JUDGED = 256
+"""Numbers from which the settings are chosen where there is one game: two or three settings need no more."""
+
+_JUDGED_OF_EACH = 64
+"""Numbers of each game where there are several, of so many games that they are twice `_JUDGED` in all."""
+
+_SURROGATE_WORK = 2**20
+"""Entries of several games' covariances up to which each gets a surrogate, some tens of milliseconds; beyond, the time is better spent on numbers."""
+
+_NOTHING = 1e-24
+"""Share of the numbers' squares that is rounding, not interaction: nothing is to be learnt from it."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What is known of one game.
+
+    Attributes
+    ----------
+    signs
+        Coalitions × players: plus one for a member, minus one for an absent player.
+    odd
+        Half the difference between each coalition and its complement, less the same for each player, so that the grand coalition's is zero.
+    residual
+        Variance of each number's residual, up to a factor.
+    unknown
+        The share of the coalitions like this one that are not here: known pairs leave no error.
+    part
+        Of this game in the mean of all.
+    """
+
+    signs: Array
+    odd: Array
+    residual: Array
+    unknown: Array
+    part: float = 1.0
+
+    def take(self, places: NDArray[np.int64], part: float = 1.0) -> Numbers:
+        """Some of them."""
+        return Numbers(self.signs[places], self.odd[places], self.residual[places], self.unknown[places], part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Game:
+    """The numbers of a game with their `line`: coalitions × (players - 1), what each basis vector of values gives each number."""
+
+    known: Numbers
+    line: Array
+
+    def some(self, most: int) -> _Game:
+        """At most so many of them, evenly."""
+        size = len(self.line)
+        if size <= most:
+            return self
+        places = np.arange(most) * size // most
+        return _Game(self.known.take(places), self.line[places])
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Values that sum to zero, their covariance, and its degrees of freedom."""
+
+    values: Array
+    covariance: Array
+    freedom: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Prior:
+    """Variance of the residual (noise) and of a game's own line, relative to the surrogate's; each player's relevance; None: no surrogate."""
+
+    noise: float = 1.0
+    own: float = 0.0
+    relevance: Array | None = None
+
+
+def regressed(games: Sequence[Numbers]) -> Fit:
+    """The Shapley values of the mean of several games, less what they are if each player has the same."""
+    players = games[0].signs.shape[1]
+    basis = zero_sum(players)
+    seen = [_Game(game, game.signs @ basis / 2) for game in games]
+    prior = _chosen(seen, basis)
+    total, information, projected = np.zeros((players, players - 1)), np.zeros((players - 1, players - 1)), np.zeros(players - 1)
+    solved = [_solved(game, basis, prior) for game in seen]
+    for game, own in zip(seen, solved, strict=True):
+        information += game.line.T @ own.against
+        projected += own.against.T @ game.known.odd
+        total += game.known.part * own.of_players @ game.line
+    middle = np.linalg.inv(information)
+    slope, outer = middle @ projected, (sum(game.part for game in games) * basis - total) @ middle
+    values, covariance = np.zeros(players), np.zeros((players, players))
+    for game, own in zip(games, solved, strict=True):
+        weights = outer @ own.against.T + game.part * own.of_players
+        left = own.answered - own.against @ slope
+        kept = own.diagonal - ((own.against @ middle) * own.against).sum(axis=1)
+        moves = weights * (left / kept * np.sqrt(game.unknown))
+        values += weights @ game.odd
+        covariance += moves @ moves.T
+    return Fit(values, covariance, sum(len(game.odd) for game in games) - players + 1)
+
+
+def zero_sum(players: int) -> Array:
+    """Players × (players - 1): an orthonormal basis of values that sum to zero (Helmert's)."""
+    below = np.triu(np.ones((players, players - 1)))
+    count = np.arange(1, players)
+    below[count, count - 1] = -count
+    basis: Array = below / np.sqrt(count * (count + 1))
+    return basis
+
+
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """With V the covariance of a game's numbers and C that with its values: V⁻¹ line, V⁻¹ odd, the diagonal of V⁻¹, and C V⁻¹."""
+
+    against: Array
+    answered: Array
+    diagonal: Array
+    of_players: Array
+
+
+def _own_scale(players: int) -> float:
+    """A game's own line has about the variance one in each number with this factor."""
+    return 4 / max(players - 1, 1)
+
+
+def _solved(game: _Game, basis: Array, prior: _Prior) -> _Solved:
+    line, odd, noise = game.line, game.known.odd, prior.noise * game.known.residual
+    own = prior.own * _own_scale(len(basis))
+    if prior.relevance is not None:
+        seen = surrogate(game.known.signs, prior.relevance)
+        inverse = np.linalg.inv(seen.kernel + own * (line @ line.T) + np.diag(noise))
+        return _Solved(inverse @ line, inverse @ odd, np.diag(inverse), (seen.shapley + own * line @ basis.T).T @ inverse)
+    # Woodbury's identity: without a surrogate the covariance is diagonal but for as many directions as there are players.
+    scaled = line / noise[:, None]
+    gram = line.T @ scaled
+    shrunk = own * np.linalg.inv(np.eye(len(gram)) + own * gram)
+    against = scaled - scaled @ (shrunk @ gram)
+    answered = odd / noise - scaled @ (shrunk @ (scaled.T @ odd))
+    return _Solved(against, answered, 1 / noise - ((scaled @ shrunk) * scaled).sum(axis=1), own * basis @ against.T)
+
+
+def _chosen(games: Sequence[_Game], basis: Array) -> _Prior:
+    """The settings that make these numbers likeliest, judged on some of them where a surrogate is among the choices."""
+    players = len(basis)
+    if sum(len(game.line) for game in games) < 2 * players:
+        return _Prior()
+    strength, left_over = _linear(games, basis)
+    if left_over <= _NOTHING:
+        return _Prior()
+    judged = _judged(games)
+    lines = _Lines.of(judged)
+    choices = [_Prior(own=own) for own in ((0.0, *_OWN_LINES) if len(games) > 1 else (0.0,))]
+    found = [lines.unlikelihood(choice.own * _own_scale(players)) for choice in choices]
+    best, chosen = min(found), choices[int(np.argmin(found))]
+    if len(games) > 1 and sum(len(game.line) ** 2 for game in games) > _SURROGATE_WORK:
+        return chosen
+    share = min(chosen.own, _OWN_LINE_BESIDE)
+    alike = np.ones(players)
+    for relevance in (alike, np.maximum(strength / strength.max(), _LEAST_RELEVANCE)) if strength.any() else (alike,):
+        kernels = [surrogate(game.known.signs, relevance).kernel for game in judged]
+        before = np.inf
+        for noise in _NOISES:
+            prior = _Prior(noise, share * (1 + noise), relevance)
+            unlikely = _unlikelihood(judged, kernels, prior)
+            if unlikely < best:
+                best, chosen = unlikely, prior
+            if unlikely > before:
+                break
+            before = unlikely
+    return chosen
+
+
+def _judged(games: Sequence[_Game]) -> list[_Game]:
+    """Some of the numbers, of games evenly spread: always more than there are players, or there is no line to judge."""
+    most = max(_JUDGED, 2 * games[0].known.signs.shape[1])
+    if len(games) == 1:
+        return [games[0].some(most)]
+    each = min(_JUDGED_OF_EACH, max(1, min(len(game.line) for game in games)))
+    return [game.some(_JUDGED_OF_EACH) for game in games[:: max(1, len(games) * each // (2 * most))]]
+
+
+def _linear(games: Sequence[_Game], basis: Array) -> tuple[Array, float]:
+    """The size of each player's linear value, and the share of the numbers' squares that a line leaves over."""
+    line, odd = np.concatenate([game.line for game in games]), np.concatenate([game.known.odd for game in games])
+    scaled = line / np.concatenate([game.known.residual for game in games])[:, None]
+    slope = np.linalg.solve(scaled.T @ line, scaled.T @ odd)
+    left = odd - line @ slope
+    return abs(basis @ slope), float(left @ left) / max(float(odd @ odd), np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """What the likelihood of lines alone takes of several games, whatever the variance of their own lines.
+
+    With R the residuals' variances, ``R^(-1/2) line = U S Wᵀ`` in each game, and all games' parts one below the other:
+
+    Attributes
+    ----------
+    turned
+        ``S Wᵀ``: directions × (players - 1).
+    squares
+        ``S²``, and `seen` is ``Uᵀ R^(-1/2) odd``.
+    rest
+        What is in no direction of ``R^(-1/2) odd``, squared and summed.
+    size
+        Sum of the squares of the numbers.
+    logs
+        Sum of the logarithms of R.
+    freedom
+        Numbers, less those that the common line takes.
+    """
+
+    turned: Array
+    squares: Array
+    seen: Array
+    rest: float
+    size: float
+    logs: float
+    freedom: int
+
+    @classmethod
+    def of(cls, games: Sequence[_Game]) -> _Lines:
+        """Decomposed game by game."""
+        turned, squares, seen, rest, size, logs = [], [], [], 0.0, 0.0, 0.0
+        for game in games:
+            odd, deviation = game.known.odd, np.sqrt(game.known.residual)
+            left, roots, right = np.linalg.svd(game.line / deviation[:, None], full_matrices=False)
+            turned.append(roots[:, None] * right)
+            squares.append(roots**2)
+            seen.append((odd / deviation) @ left)
+            rest += float(((odd / deviation - left @ seen[-1]) ** 2).sum())
+            size += float(odd @ odd)
+            logs += 2 * float(np.log(deviation).sum())
+        freedom = sum(len(game.line) for game in games) - turned[0].shape[1]
+        return cls(np.concatenate(turned), np.concatenate(squares), np.concatenate(seen), rest, size, logs, freedom)
+
+    def unlikelihood(self, own: float) -> float:
+        """As `_unlikelihood`, without a surrogate and with own lines of this variance."""
+        kept = 1 / (1 + own * self.squares)
+        information, projected = (self.turned.T * kept) @ self.turned, self.turned.T @ (kept * self.seen)
+        square, logs = self.rest + float(kept @ self.seen**2), self.logs - float(np.log(kept).sum())
+        return _restricted(information, projected, square, logs, self.size, self.freedom)
+
+
+def _unlikelihood(games: Sequence[_Game], kernels: Sequence[Array], prior: _Prior) -> float:
+    """Minus the logarithm of the restricted likelihood, less a constant, with the variance at its best value."""
+    less = games[0].line.shape[1]
+    information, projected, square, logs, size = np.zeros((less, less)), np.zeros(less), 0.0, 0.0, 0.0
+    for game, kernel in zip(games, kernels, strict=True):
+        line, odd = game.line, game.known.odd
+        covariance = kernel + np.diag(prior.noise * game.known.residual) + prior.own * _own_scale(less + 1) * (line @ line.T)
+        solved = np.linalg.solve(covariance, np.column_stack([line, odd]))
+        information += line.T @ solved[:, :-1]
+        projected += line.T @ solved[:, -1]
+        square += float(odd @ solved[:, -1])
+        logs += float(np.linalg.slogdet(covariance)[1])
+        size += float(odd @ odd)
+    return _restricted(information, projected, square, logs, size, sum(len(game.line) for game in games) - less)
+
+
+def _restricted(information: Array, projected: Array, square: float, logs: float, size: float, freedom: int) -> float:
+    """From ``Σ lineᵀ V⁻¹ line``, ``Σ lineᵀ V⁻¹ odd``, ``Σ oddᵀ V⁻¹ odd``, the logarithms of V's determinants and the size of the numbers."""
+    square -= float(projected @ np.linalg.solve(information, projected))
+    floor = np.finfo(np.float64).eps ** 2 * size + np.finfo(np.float64).tiny
+    return float(0.5 * (freedom * np.log(max(square / freedom, floor)) + logs + np.linalg.slogdet(information)[1]))

@@ -1,0 +1,1 @@
+"""Attributions from a model's gradients."""

@@ -1,0 +1,150 @@
+"""Checks: small, named, chosen by kind and capability, each run alone with a timeout."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from affidavit.errors import UsageError, nearest
+from affidavit.testing.report import Outcome, Result, Tier
+
+SECONDS = 60.0
+"""What one check may take: fitting a small model takes one or two, and a plugin that hangs is found in a minute."""
+
+
+class CheckFailed(AssertionError):
+    """A check's verdict: what is wrong, and what to do."""
+
+
+class Skip(Exception):
+    """This check says nothing about this subject, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes
+    ----------
+    name
+        Unique in the kit.
+    kind
+        What it checks: ``model``, ``plugin``…
+    tier
+        See `Tier`.
+    needs
+        Capabilities that the subject must claim; without them the check is not chosen.
+    run
+        Takes the subject; raises CheckFailed or Skip. Anything else that it raises is a failure too.
+    """
+
+    name: str
+    kind: str
+    tier: Tier
+    needs: frozenset[str]
+    run: Callable[[Any], None]
+
+    @property
+    def summary(self) -> str:
+        """Its first line of documentation."""
+        return (self.run.__doc__ or "").strip().partition("\n")[0]
+
+
+CHECKS: dict[str, Check] = {}
+"""All checks by name, in the order in which they run."""
+
+
+def check(kind: str, tier: Tier, *, needs: Iterable[str] = ()) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """Enter a function as a check under its own name."""
+
+    def enter(function: Callable[[Any], None]) -> Callable[[Any], None]:
+        name = function.__name__
+        if name in CHECKS:
+            raise UsageError(f"There are two checks '{name}'.")
+        CHECKS[name] = Check(name, kind, tier, frozenset(needs), function)
+        return function
+
+    return enter
+
+
+def chosen(kind: str, capabilities: Iterable[str] = ()) -> list[Check]:
+    """The checks of `kind` that apply to a subject with these capabilities."""
+    claimed = frozenset(capabilities)
+    return [each for each in CHECKS.values() if each.kind == kind and each.needs <= claimed]
+
+
+def known(expected_failures: Mapping[str, str]) -> None:
+    """Raise UsageError for the name of a check that does not exist, or a reason that is empty."""
+    for name, reason in expected_failures.items():
+        if name not in CHECKS:
+            raise UsageError(f"There is no check '{name}'.{nearest(name, CHECKS)}", hint=f"Checks: {', '.join(CHECKS)}.")
+        if not reason.strip():
+            raise UsageError(f"The expected failure of '{name}' has no reason.", hint="Say why it may fail.")
+
+
+def run_check(each: Check, subject: Any, *, expected: str | None = None, seconds: float = SECONDS) -> Result:
+    """Run one check in a thread of its own, so that one that hangs is told of and left behind.
+
+    Parameters
+    ----------
+    expected
+        Why it may fail; then a pass is reported too, so that the entry goes when its reason has gone.
+    """
+    begin = time.monotonic()
+    raised: list[BaseException] = []
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            each.run(subject)
+        except BaseException as error:
+            raised.append(error)
+        done.set()
+
+    threading.Thread(target=work, name=f"check {each.name}", daemon=True).start()
+    if not done.wait(seconds):
+        raised.append(CheckFailed(f"it took longer than {seconds:g} s and was left behind"))
+    outcome, message = _verdict(raised[0] if raised else None)
+    if expected is not None and outcome is Outcome.FAILED:
+        outcome, message = Outcome.EXPECTED_FAILURE, expected
+    elif expected is not None and outcome is Outcome.PASSED:
+        outcome, message = Outcome.UNEXPECTED_PASS, f"it was expected to fail ({expected}) and passed: take the entry out"
+    return Result(str(subject), each.name, each.tier, outcome, message, time.monotonic() - begin)
+
+
+def run_checks(
+    planned: Iterable[tuple[Check, Any]],
+    *,
+    expected: Mapping[str, str] | None = None,
+    seconds: float = SECONDS,
+    before: Callable[[Check, Any], None] = lambda each, subject: None,
+) -> list[Result]:
+    """Run checks in their order.
+
+    What fails a check of the tier `api` is not put through the others, which would only tell of the same fault again.
+    """
+    results: list[Result] = []
+    broken: set[str] = set()
+    for each, subject in planned:
+        before(each, subject)
+        if each.tier is not Tier.API and str(subject) in broken:
+            results.append(Result(str(subject), each.name, each.tier, Outcome.SKIPPED, "its checks of the tier api failed first", 0.0))
+            continue
+        result = run_check(each, subject, expected=(expected or {}).get(each.name), seconds=seconds)
+        results.append(result)
+        if each.tier is Tier.API and result.outcome is Outcome.FAILED:
+            broken.add(str(subject))
+    return results
+
+
+def _verdict(error: BaseException | None) -> tuple[Outcome, str]:
+    if error is None:
+        return Outcome.PASSED, ""
+    if isinstance(error, Skip):
+        return Outcome.SKIPPED, str(error)
+    if isinstance(error, CheckFailed):
+        return Outcome.FAILED, str(error)
+    return Outcome.FAILED, f"it raised {type(error).__name__}: {error}"

@@ -1,0 +1,111 @@
+"""A model type under check: how it is made, what it learns from, and one fitted model that the checks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from affidavit.errors import AffidavitError
+from affidavit.interfaces.dataset import Dataset
+from affidavit.interfaces.model import Model, Predictions
+from affidavit.interfaces.training import Training
+from affidavit.testing.checks import CheckFailed
+from affidavit.testing.samples import SAMPLES
+
+
+@dataclass(slots=False)
+class ModelSubject:
+    """One model type.
+
+    Attributes
+    ----------
+    model
+        The class.
+    name
+        Under which it is registered.
+    claimed
+        The capabilities that its registration claims.
+    params
+        With which it is made.
+    given
+        A data set that it learns from; None tries the kit's samples.
+    """
+
+    model: type[Model]
+    name: str
+    claimed: frozenset[str]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    given: Dataset | None = None
+
+    def __str__(self) -> str:
+        return f"model {self.name}"
+
+    def make(self) -> Model:
+        """An unfitted model."""
+        return self.model(**self.params)
+
+    def fit(self, data: Dataset | None = None, **training: Any) -> Model:
+        """A model fitted on `data`, default the sample."""
+        model = self.make()
+        fitted = model.fit(self.data if data is None else data, Training(**training))
+        return fitted if isinstance(fitted, Model) else model
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data set that it learns from. Raises CheckFailed where it learns from none of the kit's."""
+        if self.given is not None:
+            return read_only(self.given)
+        reasons = []
+        for sample in SAMPLES:
+            data = read_only(sample())
+            try:
+                self.make().fit(data, Training())
+            except AffidavitError as error:
+                reasons.append(f"{data.name}: {error}")
+                continue
+            return data
+        raise CheckFailed(f"it learns from none of the kit's samples; pass one of its own. {' '.join(reasons)}")
+
+    @cached_property
+    def fitted(self) -> Model:
+        """One fitted model; checks must not change it."""
+        return self.fit()
+
+    @cached_property
+    def rows(self) -> Dataset:
+        """Rows to predict."""
+        return self.data.head(24)
+
+
+def read_only(data: Dataset) -> Dataset:
+    """The same rows in buffers that nobody can write to, so that one check's careless model does not spoil the next check."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, data.table.schema) as writer:
+        writer.write_table(data.table)
+    with pa.ipc.open_stream(sink.getvalue().to_pybytes()) as reader:
+        return Dataset(reader.read_all(), data.schema, name=data.name)
+
+
+def writable(data: Dataset) -> Dataset:
+    """The same rows in buffers of their own, which a careless model may write to."""
+    return Dataset(data.table.take(pa.array(np.arange(len(data)))), data.schema, name=data.name)
+
+
+def answers(predictions: Predictions) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Predictions as numbers, rows × columns: probabilities, values, or which class was named."""
+    if predictions.probabilities is not None:
+        return np.asarray(predictions.probabilities, dtype=np.float64)
+    if predictions.classes:
+        return np.array([[predictions.classes.index(str(value))] for value in predictions.values], dtype=np.float64)
+    return np.asarray(predictions.values, dtype=np.float64).reshape(len(predictions), -1)
+
+
+def apart(first: Predictions, second: Predictions) -> float:
+    """The largest difference of two answers; infinite where they are of other shapes."""
+    a, b = answers(first), answers(second)
+    return float("inf") if a.shape != b.shape else float(np.max(abs(a - b), initial=0.0))
