@@ -237,6 +237,19 @@ class ReasonPolicy(_Section):
     wording: dict[str, ReasonWording] = Field(default_factory=dict)
 
 
+EXPLANATION_METRICS = (
+    "deletion",
+    "insertion",
+    "deletion_gap",
+    "insertion_gap",
+    "infidelity",
+    "infidelity_ratio",
+    "sensitivity",
+    "sensitivity_ratio",
+)
+"""What ``explain.gates`` may name; `affidavit_governance.explain.quality` measures them."""
+
+
 class ExplainPolicy(_Section):
     """Attributes
     ----------
@@ -252,11 +265,12 @@ class ExplainPolicy(_Section):
     levels
         Steps on each side of zero for ``quantised``.
     max_residual
-        Largest additivity residual that an exact method may have, relative to the output's scale.
+        Largest additivity residual, relative to the output's scale. Only values that are said not to add up (a local surrogate's) may have more;
+        they must come with intervals or a local R².
     min_local_r2
         Smallest R² of a local surrogate (lime); below it the explanation is refused.
     groups
-        Fields that are one player together, by the player's name.
+        Fields that are one player together, by the player's name. Each model takes those of its inputs.
     immutable
         Fields that a counterfactual may not change, besides the protected ones.
     reasons
@@ -279,6 +293,15 @@ class ExplainPolicy(_Section):
     reasons: ReasonPolicy = ReasonPolicy()
     gates: tuple[Gate, ...] = ()
     max_reconstruction: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @field_validator("gates")
+    @classmethod
+    def _measured(cls, value: tuple[Gate, ...]) -> tuple[Gate, ...]:
+        for gate in value:
+            if gate.metric not in EXPLANATION_METRICS:  # no version could ever pass it
+                guess = nearest(gate.metric, EXPLANATION_METRICS)
+                raise ValueError(f"no quality of explanations is called '{gate.metric}'.{guess} Measured: {', '.join(EXPLANATION_METRICS)}")
+        return value
 
 
 class QualityPolicy(_Section):

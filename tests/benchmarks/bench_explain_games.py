@@ -31,7 +31,7 @@ from affidavit_governance.explain.estimators.permutation import by_permutations
 
 ROWS, SEEDS = 20, 5
 BUDGETS = (256, 512, 1024, 2048, 4096)
-COVERAGE = {10: (64, 128, 256, 512), 16: (256, 512, 1024)}
+COVERAGE = {10: (64, 128, 256, 512), 16: (256, 1024)}
 REPETITIONS = 200
 BACKGROUND = {10: 16, 16: 4}
 """Rows behind each game of a trained model; 2¹⁶ coalitions of 20 rows take minutes with more."""
@@ -46,8 +46,8 @@ GAMES = (
     "product",
     "breast-cancer forest",
 )
-LARGE = 3
-"""So many of the games are played with 16 players beyond 1024 rows, where a run of leverage takes most of a second."""
+LARGE = 2
+"""So many of the games are played with 16 players beyond 1024 rows, where a run of leverage takes half a second."""
 
 PROCESSES = 2
 

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pytest
 
 from affidavit.approver import Approver
-from affidavit.errors import Refused, UsageError
+from affidavit.errors import InvalidInput, Refused
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Explanation
+from affidavit.policy import EXPLANATION_METRICS
 from affidavit.registry import Version
 from affidavit.workspace import Workspace
 from affidavit_governance.explain.methods.linear import Linear
+from affidavit_governance.explain.quality.metrics import METRICS
 
 GOOD = {"metric": "deletion_gap", "min": 0.05, "bound": "lower"}
 
@@ -110,11 +112,11 @@ def test_a_version_that_was_explained_before_the_gate_was_set_is_refused(shop: A
         assert workspace.promote("shop:1", "production", approver=made.approver)
 
 
-def test_a_metric_that_does_not_exist_is_an_error_of_the_policy(shop: Any) -> None:
-    made = shop([{"metric": "deletion_gab", "min": 0.1}])
-    made.workspace.explain(made.model, made.data.head(6))
-    with pytest.raises(UsageError, match="Did you mean 'deletion_gap'"):
-        made.promote()
+def test_a_metric_that_does_not_exist_is_an_error_of_the_policy_at_once_with_what_there_is(shop: Any, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"explain\.gates.*Did you mean 'deletion_gap'\?.*infidelity_ratio"):
+        shop([{"metric": "deletion_gab", "min": 0.1}])
+    assert not (tmp_path / "0" / "ws").exists(), "the policy is read before anything is made"
+    assert set(EXPLANATION_METRICS) == set(METRICS)
 
 
 def test_a_description_of_the_model_as_a_whole_passes_no_gate(shop: Any) -> None:

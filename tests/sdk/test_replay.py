@@ -145,3 +145,65 @@ def test_evidence_of_a_replayed_record_holds_no_figures_by_row(workspace, traine
     workspace.explain(model, data.head(4), method="permutation", budget=4000)
     said = [e.predicate for e in workspace.ledger.entries("explain") if e.predicate["phase"] == "outcome"][-1]["details"]
     assert "rows_spent" not in said["settings"] and "values" not in said and said["scope"] == "rows"
+
+
+def test_records_of_other_scopes_are_signed_and_not_replayed_and_say_what_they_are(workspace, trained, tmp_path):
+    model, data = trained
+    for record, words in (
+        (workspace.explain_model(model, data.head(40)), "describes a model as a whole"),
+        (workspace.counterfactuals(model, data.head(2)), "holds changes that flip a decision"),
+    ):
+        assert record.signed is not None
+        path = record.save(tmp_path / "record.json")
+        with pytest.raises(InvalidInput, match=words):
+            workspace.replay(path, data.head(2), model=model)
+        with pytest.raises(UsageError, match="Only explanations of rows"):
+            workspace.replay(record, data.head(2), model=model)
+
+
+def test_a_record_made_under_another_release_or_other_groups_is_refused_by_name(workspace, trained, tmp_path):
+    model, data = trained
+    record = workspace.explain(model, data.head(2), method="exact")
+    workspace.register(model, "toy")
+    workspace.close()
+    columns = af.Dataset.from_arrow(rows()).table
+    for policy, kind, words in (
+        ({"release": "top-k", "top_k": 2}, UsageError, r"released as full, and the policy now releases top-k k=2"),
+        ({"groups": {"both": ["income", "age"]}}, IntegrityError, "other players"),
+    ):
+        with af.Workspace(tmp_path / "ws", policy={"explain": policy}, actor="tester", passphrase=PASSPHRASE) as later:
+            again = later.load(columns, target="y", name="toy").head(2)
+            with pytest.raises(kind, match=words):
+                later.replay(record, again)
+
+
+def test_a_record_replays_after_the_keys_were_rotated(workspace, trained, tmp_path):
+    model, data = trained
+    path = workspace.explain(model, data.head(2), method="exact").save(tmp_path / "record.json")
+    workspace.service("keys")(workspace).rotate()
+    assert workspace.replay(path, data.head(2), model=model).bit_equal
+
+
+@pytest.mark.parametrize("member", ["payload", "payloadType", "keyid", "sig", "no signatures"])
+def test_a_change_in_any_part_of_the_envelope_is_refused(workspace, trained, tmp_path, member):
+    model, data = trained
+    path = workspace.explain(model, data.head(2), method="exact").save(tmp_path / "record.json")
+    envelope = json.loads(path.read_bytes())
+    if member == "no signatures":
+        envelope["signatures"] = []
+    elif member in envelope:
+        envelope[member] = envelope[member][:-8] + "A" * 8
+    else:
+        envelope["signatures"][0][member] = "A" * len(envelope["signatures"][0][member])
+    path.write_text(json.dumps(envelope, sort_keys=True, separators=(",", ":")))
+    with pytest.raises(IntegrityError):
+        workspace.replay(path, data.head(2), model=model)
+
+
+def test_a_deviation_that_no_number_says_is_null_in_json(workspace, trained):
+    model, data = trained
+    explanation = workspace.explain(model, data.head(2), method="exact")
+    explanation.values[0, 0] = np.nan
+    found = workspace.replay(explanation, data.head(2), model=model)
+    assert not found.bit_equal and found.to_json()["largest_deviation"] is None
+    json.dumps(found.to_json(), allow_nan=False)

@@ -19,7 +19,7 @@ from affidavit.policy import Gate
 from affidavit.registry import Version
 from affidavit.reveal import RevealCall
 from affidavit_governance.access.module import SHRED
-from affidavit_governance.explain.quality.metrics import LEAST_ROWS, METRICS
+from affidavit_governance.explain.quality.metrics import LEAST_ROWS
 from affidavit_governance.privacy.accounting import neighbours
 
 Wrapped = Generator[None, Any, Any]
@@ -241,11 +241,6 @@ def _metric(figures: Mapping[str, Any] | None, gate: Gate, line: str) -> Mapping
 
 
 def _explained(quality: Mapping[str, Any] | None, gate: Gate, line: str, version: str) -> Mapping[str, Any]:
-    if gate.metric not in METRICS:
-        raise UsageError(
-            f"Policy, {line}: no quality of explanations is called '{gate.metric}'.{nearest(gate.metric, METRICS)}",
-            hint=f"Measured: {', '.join(METRICS)}.",
-        )
     if quality is None or gate.metric not in quality["metrics"]:
         why = "" if quality is None else f": {quality['missing'].get(gate.metric, 'the record does not say why')}"
         raise Refused(

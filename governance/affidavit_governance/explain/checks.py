@@ -176,7 +176,7 @@ def _check_claims(details: Mapping[str, Any], errors: NDArray[np.float64] | None
         raise PluginError(f"Explainer '{method}' says that its values are exact, and gives them errors.")
     if details["exact"] and not details["additive"]:
         raise PluginError(f"Explainer '{method}' says that its values are exact and need not add up to the model's answer: exact values do.")
-    if not details["additive"] and fit is None and errors is None:
+    if not details["additive"] and errors is None and (fit is None or None in fit):
         raise PluginError(
             f"Explainer '{method}' says that its values need not add up to the model's answer, and not how well they follow it.",
             hint="Give intervals (errors), or details['local_r2'] for each row.",

@@ -97,7 +97,10 @@ class Module:
 
     def _signed(self, record: Record, model: Model, options: Mapping[str, Any], reason: str) -> Record:
         """The record with what a replay needs, in plain JSON values, signed by the workspace."""
-        asked = {name: value for name, value in options.items() if name not in _NOT_ASKED}
+        # Where another explainer stood in, the record says which of the options that one takes.
+        kept = record.details.get("options")
+        taken = set(kept) if isinstance(kept, list) else set(options)
+        asked = {name: value for name, value in options.items() if name in taken - _NOT_ASKED}
         details = {**record.details, "reason": reason, "model": self._workspace.model_digest(model), "options": asked}
         whole = replace(record, details=plain(details), signed=None)
         return replace(whole, signed=seal_record(self._workspace, whole))

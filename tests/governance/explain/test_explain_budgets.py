@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -51,7 +53,7 @@ def test_attempts_for_a_width_or_seconds_cost_the_rows_of_the_budget_together(ro
         found, cost = Budget(rows, **limits).spend(smallest, lambda limit: (asked.append(limit), Estimate(limit))[1])  # noqa: B023
         assert sum(asked) <= rows and cost == asked[-1] == max(asked) and found.errors[0] == 1 / cost
         assert cost >= rows / 2, "the last attempt takes what is left, which is more than all the earlier ones had"
-        assert all(later >= 2 * earlier for earlier, later in zip(asked, asked[1:], strict=False))
+        assert all(later >= 2 * earlier for earlier, later in pairwise(asked))
 
 
 def test_no_attempt_takes_more_rows_than_tell_something():

@@ -168,4 +168,4 @@ def test_a_width_cannot_be_asked_of_a_method_without_intervals(formula, table):
 def test_a_budget_that_is_too_small_says_how_many_rows_it_takes(formula, table):
     with pytest.raises(UsageError, match="A budget of 10 model rows is too small for 4 players") as caught:
         Kernel().explain(formula, table.head(1), table.take(np.arange(40, 60)), budget=10)
-    assert "Give at least 160." in str(caught.value.hint)
+    assert "Give at least 181." in str(caught.value.hint)

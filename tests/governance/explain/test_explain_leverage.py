@@ -13,7 +13,7 @@ from affidavit import Task
 from affidavit.errors import UsageError
 from affidavit_governance.explain import estimate_shapley, shapley_values
 from affidavit_governance.explain.case import relative_residual
-from affidavit_governance.explain.estimators.pairs import all_pairs, allocation, pair_count, sampled_pairs
+from affidavit_governance.explain.estimators.pairs import all_pairs, allocation, pair_count, sampled_designs, sampled_pairs
 from affidavit_governance.explain.estimators.permutation import by_permutations
 from affidavit_governance.explain.estimators.stability import as_details, stability
 from affidavit_governance.explain.estimators.surrogate import surrogate
@@ -159,6 +159,30 @@ def test_pairs_are_distinct_and_small_sizes_are_taken_whole(players):
         counts = allocation(players, count)
         free = [counts[size] / (2 if 2 * size < players else 1) for size in counts if counts[size] < pair_count(players, size)]
         assert not free or max(free) - min(free) <= 1, "sizes that are not taken whole share alike"
+
+
+@pytest.mark.parametrize(("players", "count"), [(12, 300), (30, 500), (70, 400), (130, 200)])
+def test_designs_have_the_same_sizes_and_distinct_pairs_of_their_own(players, count):
+    designs = sampled_designs(players, count, 9, np.random.default_rng(1))
+    codes = [set(map(bytes, np.packbits(np.where(each.coalitions[:, :1], each.coalitions, ~each.coalitions), axis=1))) for each in designs]
+    assert all(len(code) == count for code in codes) and len(set(map(frozenset, codes))) == 9
+    for each in designs:
+        assert dict(zip(*np.unique(each.size, return_counts=True), strict=True)) == {s: n for s, n in allocation(players, count).items() if n}
+        assert (2 * each.size <= players).all() and each.coalitions[2 * each.size == players, 0].all()
+
+
+@pytest.mark.parametrize(("players", "count"), [(6, 14), (8, 40), (8, 12), (9, 30)])
+def test_all_pairs_of_a_size_are_drawn_alike_often(players, count):
+    repeats = 4000
+    designs = sampled_designs(players, count, repeats, np.random.default_rng(5))
+    codes = np.concatenate([each.coalitions for each in designs]) @ 2 ** np.arange(players)
+    found, times = np.unique(codes, return_counts=True)
+    size = np.bitwise_count(found)
+    for each, drawn in allocation(players, count).items():
+        chance = drawn / pair_count(players, each)
+        assert (size == each).sum() == pair_count(players, each), "none is left out"
+        deviation = np.sqrt(repeats * chance * (1 - chance))
+        assert abs(times[size == each] - repeats * chance).max() <= 4.5 * deviation
 
 
 def test_the_surrogate_has_the_covariances_of_its_terms():

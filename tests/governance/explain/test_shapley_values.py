@@ -204,3 +204,51 @@ def test_the_regression_on_all_pairs_is_exact_whatever_the_surrogate_explains(pl
     found = by_leverage(lambda part, _: game(part), players, 1, 2**players)
     np.testing.assert_allclose(found.values, shapley_values(game, players), atol=1e-10)
     assert (found.errors == 0).all(), "every pair is here, so nothing is left to chance"
+
+
+def sums(games, players, order=None):
+    """Games that squash a sum of weights, or with `order` two its square, and their mean; each has weights of its own."""
+    generator, bits = np.random.default_rng(7), 2 ** np.arange(players)
+    everyone = (np.arange(2**players)[:, None] & bits > 0).astype(bool)
+    drive = everyone @ (generator.normal(0.6, 1, (players, games)) / 2)
+    worth = (drive + drive**2 if order == 2 else np.tanh(drive) + drive**3 / 20).T
+    return lambda coalitions, which: worth[which, coalitions @ bits], lambda coalitions: worth[:, coalitions @ bits].mean(axis=0)
+
+
+def test_with_many_pairs_each_is_put_to_all_games_of_one_group_and_to_no_other():
+    play, bits = sums(30, 10)[0], 2 ** np.arange(10)
+    asked = []
+    found = estimate_mean_shapley(lambda part, which: asked.append((part @ bits, which.copy())) or play(part, which), 10, 30, 30 * 802)
+    code, which = (np.concatenate(parts)[60:] for parts in zip(*asked, strict=True))  # the first sixty are nobody and everybody
+    of_game = [frozenset(code[which == game].tolist()) for game in range(30)]
+    sizes = sorted(of_game.count(group) for group in set(of_game))
+    assert sizes == [1] * 2 + [2] * 14, "thirty games in sixteen groups"
+    assert all(len(group) == 800 for group in of_game) and len(code) == 30 * 800 == found.evaluations - 60
+
+
+@pytest.mark.parametrize("each", [200, 400])
+def test_groups_of_games_keep_sums_exactness_and_bits(each):
+    play, mean = sums(30, 10, order=2)
+    found = estimate_mean_shapley(play, 10, 30, 30 * (2 * each + 2) + 17, seed=3)
+    np.testing.assert_allclose(found.values, shapley_values(mean, 10), atol=1e-9)
+    np.testing.assert_allclose(found.errors, 0, atol=1e-8)
+    play, mean = sums(30, 10)
+    found = estimate_mean_shapley(play, 10, 30, 30 * (2 * each + 2) + 17, seed=3)
+    again = estimate_mean_shapley(play, 10, 30, found.evaluations, seed=3)
+    assert (again.values == found.values).all() and (again.covariance == found.covariance).all()
+    assert found.base + found.values.sum() == pytest.approx(found.total, abs=1e-12)
+
+
+@pytest.mark.parametrize(("each", "runs"), [(150, 25), (400, 60)])
+def test_intervals_cover_where_games_share_their_pairs_in_groups(each, runs):
+    play, mean = sums(30, 10)
+    truth = shapley_values(mean, 10)
+    found = [estimate_mean_shapley(play, 10, 30, 30 * (2 * each + 2), seed=seed) for seed in range(runs)]
+    assert 0.91 <= np.mean([abs(run.values - truth) <= run.errors for run in found]) <= 0.99
+
+
+def test_groups_of_unequal_size_count_by_their_games():
+    play, mean = sums(30, 10)
+    truth = shapley_values(mean, 10)
+    found = [estimate_mean_shapley(play, 10, 30, 30 * 802, seed=seed) for seed in range(60)]
+    assert abs(np.mean([run.values for run in found], axis=0) - truth).max() < 0.3 * np.mean([run.errors for run in found])

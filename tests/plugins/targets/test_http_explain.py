@@ -13,6 +13,7 @@ import pytest
 from tests.plugins.targets.test_http_target import KEY, MODEL, ROWS, Direct, error, valid
 
 import affidavit as af
+from affidavit.errors import UsageError
 from affidavit_plugins.targets.http.target import Http, HttpEndpoint
 
 
@@ -107,3 +108,19 @@ def test_explaining_needs_the_key_and_the_content_type_like_inferring(governed: 
     assert client.get(EXPLAIN).status_code == 405
     with Http().deploy(Direct(MODEL), port=0, api_key=KEY) as guarded, httpx.Client(base_url=guarded.url or "", trust_env=False) as other:
         assert other.post("/v2/models/credit%20risk/explain", json=valid()).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["label", "method"])
+def test_a_name_that_is_none_is_not_sent_back_and_a_long_one_not_compared(governed: Any, name: str) -> None:
+    *_, client = governed
+    long = error(client.post(EXPLAIN, json={**valid(), "parameters": {name: "x" * 2_000_000}}), 400)
+    assert long == f"The parameter '{name}' is longer than any name."
+    if name == "label":
+        said = error(client.post(EXPLAIN, json={**valid(), "parameters": {name: "a secret"}}), 400)
+        assert "a secret" not in said and "no class of that name" in said
+
+
+def test_an_option_that_json_lacks_is_an_error_of_the_caller(governed: Any) -> None:
+    _, data, running, _ = governed
+    with pytest.raises(UsageError, match="no JSON value"):
+        running.explain(data.head(1).features(), method="permutation", budget=np.int64(3000))

@@ -158,10 +158,12 @@ def _random(players: int, size: NDArray[np.int64], generator: np.random.Generato
 def _repeated(coalitions: NDArray[np.bool_], design: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which rows have been there before in their design."""
     bits = np.packbits(coalitions, axis=1)
-    words = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
-    words[:, : bits.shape[1]] = bits
-    keys = np.column_stack([design.astype(np.uint64), words.view(np.uint64)])
-    order = np.lexsort(keys.T)  # stable: of rows alike the first comes first
-    repeated = np.zeros(len(keys), dtype=bool)
-    repeated[order[1:]] = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
+    used = bits.shape[1]
+    keys = np.zeros((len(bits), -(-(used + 4) // 8) * 8), dtype=np.uint8)
+    keys[:, :used] = bits
+    keys[:, used : used + 4] = design.astype(np.uint32)[:, None].view(np.uint8)
+    words = keys.view(np.uint64)
+    order = np.lexsort(words.T)  # stable: of rows alike the first comes first
+    repeated = np.zeros(len(design), dtype=bool)
+    repeated[order[1:]] = (words[order[1:]] == words[order[:-1]]).all(axis=1)
     return repeated

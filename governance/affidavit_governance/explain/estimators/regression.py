@@ -116,20 +116,22 @@ def regressed(games: Sequence[Numbers]) -> Fit:
     seen = [_Game(game, game.signs @ basis / 2) for game in games]
     prior = _chosen(seen, basis)
     total, information, projected = np.zeros((players, players - 1)), np.zeros((players - 1, players - 1)), np.zeros(players - 1)
-    solved = [_solved(game, basis, prior) for game in seen]
+    solved = [_solved(game, prior) for game in seen]
+    shift = prior.own * _own_scale(players) * basis
     for game, own in zip(seen, solved, strict=True):
-        information += game.line.T @ own.against
+        of_game = game.line.T @ own.against
+        information += of_game
         projected += own.against.T @ game.known.odd
-        total += game.known.part * own.of_players @ game.line
+        total += game.known.part * (shift @ of_game + own.beyond @ game.line)
     middle = np.linalg.inv(information)
     slope, outer = middle @ projected, (sum(game.part for game in games) * basis - total) @ middle
     values, covariance = np.zeros(players), np.zeros((players, players))
-    for game, own in zip(games, solved, strict=True):
-        weights = outer @ own.against.T + game.part * own.of_players
+    for known, own in zip(games, solved, strict=True):
+        weights = (outer + known.part * shift) @ own.against.T + known.part * own.beyond
         left = own.answered - own.against @ slope
-        kept = own.diagonal - ((own.against @ middle) * own.against).sum(axis=1)
-        moves = weights * (left / kept * np.sqrt(game.unknown))
-        values += weights @ game.odd
+        kept = own.diagonal - _form(own.against, middle)
+        moves = weights * (left / kept * np.sqrt(known.unknown))
+        values += weights @ known.odd
         covariance += moves @ moves.T
     return Fit(values, covariance, sum(len(game.odd) for game in games) - players + 1)
 
@@ -145,12 +147,12 @@ def zero_sum(players: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Solved:
-    """With V the covariance of a game's numbers and C that with its values: V⁻¹ line, V⁻¹ odd, the diagonal of V⁻¹, and C V⁻¹."""
+    """With V the covariance of a game's numbers and C that of its values and the surrogate: V⁻¹ line, V⁻¹ odd, the diagonal of V⁻¹, and C V⁻¹."""
 
     against: Array
     answered: Array
     diagonal: Array
-    of_players: Array
+    beyond: Array
 
 
 def _own_scale(players: int) -> float:
@@ -158,20 +160,26 @@ def _own_scale(players: int) -> float:
     return 4 / max(players - 1, 1)
 
 
-def _solved(game: _Game, basis: Array, prior: _Prior) -> _Solved:
+def _solved(game: _Game, prior: _Prior) -> _Solved:
     line, odd, noise = game.line, game.known.odd, prior.noise * game.known.residual
-    own = prior.own * _own_scale(len(basis))
+    own = prior.own * _own_scale(line.shape[1] + 1)
     if prior.relevance is not None:
         seen = surrogate(game.known.signs, prior.relevance)
         inverse = np.linalg.inv(seen.kernel + own * (line @ line.T) + np.diag(noise))
-        return _Solved(inverse @ line, inverse @ odd, np.diag(inverse), (seen.shapley + own * line @ basis.T).T @ inverse)
+        return _Solved(inverse @ line, inverse @ odd, np.diag(inverse), seen.shapley.T @ inverse)
     # Woodbury's identity: without a surrogate the covariance is diagonal but for as many directions as there are players.
     scaled = line / noise[:, None]
     gram = line.T @ scaled
-    shrunk = own * np.linalg.inv(np.eye(len(gram)) + own * gram)
-    against = scaled - scaled @ (shrunk @ gram)
+    shrunk: Array = own * np.asarray(np.linalg.inv(np.eye(len(gram)) + own * gram), dtype=np.float64)
+    against = scaled @ (np.eye(len(gram)) - shrunk @ gram)
     answered = odd / noise - scaled @ (shrunk @ (scaled.T @ odd))
-    return _Solved(against, answered, 1 / noise - ((scaled @ shrunk) * scaled).sum(axis=1), own * basis @ against.T)
+    return _Solved(against, answered, 1 / noise - _form(scaled, shrunk), np.zeros((1, len(odd))))
+
+
+def _form(rows: Array, middle: Array) -> Array:
+    """``row middle rowᵀ`` for each row."""
+    form: Array = np.einsum("ij,ij->i", rows @ middle, rows)
+    return form
 
 
 def _chosen(games: Sequence[_Game], basis: Array) -> _Prior:
@@ -179,15 +187,16 @@ def _chosen(games: Sequence[_Game], basis: Array) -> _Prior:
     players = len(basis)
     if sum(len(game.line) for game in games) < 2 * players:
         return _Prior()
-    strength, left_over = _linear(games, basis)
+    judged = _judged(games)
+    with_surrogate = len(games) == 1 or sum(len(game.line) ** 2 for game in games) <= _SURROGATE_WORK
+    strength, left_over = _linear(games if with_surrogate else judged, basis)
     if left_over <= _NOTHING:
         return _Prior()
-    judged = _judged(games)
     lines = _Lines.of(judged)
     choices = [_Prior(own=own) for own in ((0.0, *_OWN_LINES) if len(games) > 1 else (0.0,))]
     found = [lines.unlikelihood(choice.own * _own_scale(players)) for choice in choices]
     best, chosen = min(found), choices[int(np.argmin(found))]
-    if len(games) > 1 and sum(len(game.line) ** 2 for game in games) > _SURROGATE_WORK:
+    if not with_surrogate:
         return chosen
     share = min(chosen.own, _OWN_LINE_BESIDE)
     alike = np.ones(players)

@@ -87,7 +87,7 @@ def _kernel(signs: Array, relevance: Array, weights: dict[int, float]) -> Array:
 def _less_linear(kernel: Array, shapley: Array, lean: Array) -> Surrogate:
     """Take ``f(N)`` times the mean sign off the process f, so that it is zero at the grand coalition N, the last row of both arrays."""
     grand, top, players = kernel[:-1, -1], float(kernel[-1, -1]), shapley.shape[1]
-    less = kernel[:-1, :-1] - np.outer(lean, grand) - np.outer(grand, lean) + np.outer(lean, lean) * top
+    less = kernel[:-1, :-1] - np.stack([lean, grand], axis=1) @ np.stack([grand - top * lean, lean])
     values = shapley[:-1] - 2 / players * grand[:, None] - lean[:, None] * (shapley[-1] - 2 / players * top)
     return Surrogate(less, values)
 

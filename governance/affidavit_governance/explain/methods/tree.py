@@ -137,7 +137,8 @@ class Tree(Explainer):
         shared = {name: value for name, value in options.items() if name not in _OWN}
         found = explainer.explain(case.score.model, case.data, background, **shared)
         assert isinstance(found, Explanation)
-        return replace(found, details={**found.details, "fallback": f"{why}; '{explainer.type}' was used instead"})
+        details = {**found.details, "options": sorted(shared), "fallback": f"{why}; '{explainer.type}' was used instead"}
+        return replace(found, details=details)
 
 
 def _check_own(own: Mapping[str, Any]) -> None:

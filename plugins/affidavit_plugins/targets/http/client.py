@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 
-from affidavit.errors import AffidavitError, InvalidInput
+from affidavit.errors import AffidavitError, InvalidInput, UsageError
 from affidavit.interfaces.columns import conform, text_values
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.deployment import Predictor
@@ -57,6 +57,8 @@ class Client:
             request["parameters"] = parameters
         try:
             body = json.dumps(request, allow_nan=False)
+        except TypeError:
+            raise UsageError(f"An option to {what} is no JSON value.", hint="Give numbers and texts of Python's own types.") from None
         except ValueError:
             raise InvalidInput("A number in the rows is infinite, which JSON cannot say.", hint="Leave it empty where it is not known.") from None
         try:

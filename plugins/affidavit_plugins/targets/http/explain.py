@@ -15,6 +15,8 @@ from affidavit.interfaces.deployment import Predictor
 from affidavit.interfaces.explanation import Explanation
 from affidavit_plugins.targets.http.protocol import InferenceRequest, ProtocolError, decode, floats, read_request
 
+_NAME = 200
+"""Letters of a name in a request."""
 PARAMETERS = {"method": str, "label": str, "seed": int, "budget": int, "seconds": float, "width": float}
 """What a client may say: no groups or masks, which are the policy's."""
 
@@ -47,11 +49,18 @@ def parse_explain(body: bytes, predictor: Predictor, limits: Limits) -> tuple[In
     options: dict[str, Any] = {}
     for name, given in parameters.items():
         if name not in PARAMETERS:
-            raise ProtocolError(f"There is no such parameter.{nearest(name[:200], PARAMETERS)} It may say: {', '.join(PARAMETERS)}.")
+            raise ProtocolError(f"There is no such parameter.{nearest(name[:_NAME], PARAMETERS)} It may say: {', '.join(PARAMETERS)}.")
         kind = PARAMETERS[name]
         if isinstance(given, bool) or not isinstance(given, (int, float) if kind is float else kind):
             raise ProtocolError(f"The parameter '{name}' must be a {'string' if kind is str else 'number'}.")
+        if isinstance(given, str) and len(given) > _NAME:  # comparing a long one with the known names would take minutes
+            raise ProtocolError(f"The parameter '{name}' is longer than any name.")
         options[name] = given
+    classes = predictor.signature.classes
+    if "label" in options and options["label"] not in classes:
+        raise ProtocolError(
+            f"There is no class of that name to explain. It may be: {', '.join(classes) or 'left out, for the model predicts numbers'}."
+        )
     for name, bound in (("budget", limits.budget), ("seconds", limits.seconds)):
         if options.get(name, 0) > bound:
             raise ProtocolError(f"The parameter '{name}' is more than this server's {bound:g} for a row.", 413)
