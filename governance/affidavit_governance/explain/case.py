@@ -163,6 +163,7 @@ class Score:
         self.output = "value" if self.label is None else f"{kind} of {self.label}"
         self.rows = 0
         self.road = "tables"
+        self.precision = "double"
 
     def __call__(self, data: Dataset) -> Row:
         self.rows += len(data)
@@ -335,6 +336,7 @@ class Case:
                 "groups": {name: list(fields) for name, fields in self.grouping.members.items() if len(fields) > 1},
                 "model_rows": self.score.rows,
                 "road": self.score.road,
+                "precision": self.score.precision,
                 **(details or {}),
             },
         )

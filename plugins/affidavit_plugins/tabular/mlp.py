@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -106,12 +106,12 @@ class MLP(TorchModel):
         layers = [layer for layer in (*module.layers, module.output) if isinstance(layer, nn.Linear)]
         weights = [layer.weight.detach().numpy().T.copy() for layer in layers]
         biases = [layer.bias.detach().numpy().copy() for layer in layers]
-        dense = Dense(tuple(weights), tuple(biases), _ACTIVATIONS[self.params.activation], self._target)
+        dense = Dense(_Layers.of(weights, biases), _Layers.of(weights, biases, np.float32), _ACTIVATIONS[self.params.activation], self._target)
         return EncodedView(
             encode=self._encoding.transform,
             players=self._encoding.players,
             output="probability" if self.fitted.task.classifies else "value",
-            answer=lambda matrix: dense.head(product(matrix, weights[0])),
+            answer=lambda matrix: dense.head(product(matrix, dense.layers.weights[0])),
             projection=weights[0],
             head=dense.head,
         )
@@ -125,41 +125,57 @@ class MLP(TorchModel):
         self._encoding = TableEncoding.from_json(files.json("encoding"))
 
 
-def _tanh(values: NDArray[np.float64]) -> None:
+Numbers = NDArray[np.float64] | NDArray[np.float32]
+
+
+def _tanh(values: Numbers) -> None:
     np.tanh(values, out=values)
 
 
-def _relu(values: NDArray[np.float64]) -> None:
+def _relu(values: Numbers) -> None:
     np.maximum(values, 0.0, out=values)
 
 
-_ACTIVATIONS: dict[str, Callable[[NDArray[np.float64]], None]] = {"relu": _relu, "tanh": _tanh}
+_ACTIVATIONS: dict[str, Callable[[Numbers], None]] = {"relu": _relu, "tanh": _tanh}
 
 
 @dataclass(frozen=True, slots=True)
 class Dense:
     """Fully connected layers in numpy, whose tanh takes a fifth of torch's time in double precision, and which starts no threads."""
 
-    weights: tuple[NDArray[np.float64], ...]
-    biases: tuple[NDArray[np.float64], ...]
-    activate: Callable[[NDArray[np.float64]], None]
+    layers: _Layers
+    single: _Layers
+    activate: Callable[[Numbers], None]
     target: Target
 
-    def head(self, products: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The answers, from the rows' products with the first layer's weights."""
-        values = products + self.biases[0]
-        for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
+    def head(self, products: Numbers) -> NDArray[np.float64]:
+        """The answers, from the rows' products with the first layer's weights, in the precision of these."""
+        layers = self.single if products.dtype == np.float32 else self.layers
+        values: Numbers = products + layers.biases[0]
+        for weight, bias in zip(layers.weights[1:], layers.biases[1:], strict=True):
             self.activate(values)
             values = product(values, weight)
             values += bias
-        return self.target.array(values)
+        return self.target.array(values.astype(np.float64, copy=False))
 
 
-def product(rows: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """Weights (inputs × units) and biases of each layer, in one precision."""
+
+    weights: tuple[Numbers, ...]
+    biases: tuple[Numbers, ...]
+
+    @classmethod
+    def of(cls, weights: Sequence[Numbers], biases: Sequence[Numbers], kind: type[np.floating[Any]] = np.float64) -> _Layers:
+        return cls(tuple(weight.astype(kind) for weight in weights), tuple(bias.astype(kind) for bias in biases))
+
+
+def product(rows: Numbers, weight: Numbers) -> Numbers:
     """``rows @ weight``, in blocks of rows that BLAS works out without threads of its own."""
     block = LONE_PRODUCT // max(1, weight.size)
     whole = len(rows) // block * block if block >= 16 else 0
-    out = np.empty((len(rows), weight.shape[1]))
+    out: Numbers = np.empty((len(rows), weight.shape[1]), dtype=rows.dtype)
     if whole:
         np.matmul(rows[:whole].reshape(-1, block, rows.shape[1]), weight, out=out[:whole].reshape(-1, block, weight.shape[1]))
     np.matmul(rows[whole:], weight, out=out[whole:])

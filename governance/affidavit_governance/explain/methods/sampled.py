@@ -18,6 +18,7 @@ from affidavit.interfaces.model import Model
 from affidavit.interfaces.training import Progress
 from affidavit_governance.explain.case import ACCEPTS, Case, Options
 from affidavit_governance.explain.estimators import leverage, permutation
+from affidavit_governance.explain.estimators.blas import one_blas_thread
 from affidavit_governance.explain.estimators.enumeration import enumerated_mean, fits
 from affidavit_governance.explain.estimators.games import Family, Shapley
 from affidavit_governance.explain.estimators.interactions import Interactions, estimate_interactions, smallest_interaction_budget
@@ -55,6 +56,10 @@ class GameExplainer(Explainer):
         return {}
 
     def explain(self, model: Model, data: Dataset, background: Dataset, **options: Any) -> Explanation:
+        with one_blas_thread():
+            return self._explain(model, data, background, options)
+
+    def _explain(self, model: Model, data: Dataset, background: Dataset, options: Mapping[str, Any]) -> Explanation:
         read = Options.read(self.type, options, sampled=True, own=self.own)
         case = Case.open(model, data, background, read)
         players = players_of(case, method=self.type)
@@ -121,7 +126,7 @@ class ShapleyExplainer(GameExplainer):
         def values(limit: int) -> Shapley:
             if fits(count, games, limit):
                 return enumerated_mean(game, count, games)
-            return self.sampled(game, count, games, limit, seed=seed)
+            return self.sampled(players.family(row, case.score, estimate=True), count, games, limit, seed=seed)
 
         def attempt(limit: int) -> Solved:
             if not wanted:

@@ -122,12 +122,15 @@ class Players:
         """The value of each player in row `row`, for pictures."""
         return [label for block in self.blocks for label in block.labels(row)]
 
-    def family(self, row: int, score: Score) -> Family:
-        """The score of each coalition of the active players of row `row`, against the background row that the second argument names."""
+    def family(self, row: int, score: Score, *, estimate: bool = False) -> Family:
+        """The score of each coalition of the active players of row `row`, against the background row that the second argument names.
+
+        With `estimate`, values that only serve an estimate with error bars may come in single precision.
+        """
         active = self.active(row)
         encoded = self._encoded(score)
         if encoded is not None and encoded.fits[row]:
-            return encoded.family(row, active)
+            return encoded.family(row, active, estimate=estimate)
         fields = list(self.schema)
         ask = Once(score) if self.copies == 1 and len(fields) == 1 and fields[0].type is FieldType.TEXT else score
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ as they compute where other programs hold the cores; here whole pieces go to thr
 
 SAME = 1e-6
 """How far an encoded answer may be from the model's own, relative to the largest: what single precision loses, and an exact record may miss."""
+
+SINGLE = 1e-5
+"""How far answers in single precision may be from those in double, relative to the largest, to serve estimates: far inside their intervals."""
 
 MIXTURES = 4
 """Mixtures of each explained row on which both roads are compared."""
@@ -54,38 +57,62 @@ class Encoded(ABC):
         How many there are.
     fits
         For each explained row, whether the model answers its mixtures as it answers tables.
+    in_threads
+        Whether a piece takes so long that threads which wait for the interpreter's lock between its steps still gain time.
+    single
+        Whether the model answers mixtures in single precision too, so nearly the same that estimates may rest on them.
     """
 
-    def __init__(self, score: Score, answer: Callable[[Matrix], NDArray[np.float64]], step: int, players: int) -> None:
+    in_threads: ClassVar[bool] = True
+
+    def __init__(self, score: Score, answer: Callable[[Matrix], NDArray[np.float64]], step: int, players: int, references: int) -> None:
         self.score = score
         self.players = players
+        self._references = references
         self.fits: NDArray[np.bool_] = np.empty(0, dtype=bool)
+        self.single = False
         self._answer = answer
         self._step = max(64, step)
 
     @abstractmethod
-    def mixing(self, row: int) -> Mixing:
-        """How coalitions of explained row `row` become what the model reads."""
+    def mixing(self, row: int, *, single: bool = False) -> Mixing:
+        """How coalitions of explained row `row` become what the model reads, in single or double precision."""
 
     def ask(self, mixed: NDArray[np.float64]) -> NDArray[np.float64]:
         """The scores of what `mixing` gave."""
         return self.score.read_array(self._answer(mixed))
 
-    def family(self, row: int, active: NDArray[np.int64]) -> Family:
-        """The score of each coalition of the active players of row `row`, against the background row that the second argument names."""
-        mixing = self.mixing(row)
+    def family(self, row: int, active: NDArray[np.int64], *, estimate: bool = False) -> Family:
+        """The score of each coalition of the active players of row `row`, against the background row that the second argument names.
+
+        Parameters
+        ----------
+        estimate
+            The values only serve an estimate: many at once may be answered in single precision. Few are not, and the ends, to which everything
+            must add up, are among them.
+        """
+        precise, quick = self.mixing(row), self.mixing(row, single=True) if estimate and self.single else None
+        if quick is not None:
+            self.score.precision = "single"
 
         def value(coalitions: NDArray[np.bool_], reference: NDArray[np.int64]) -> NDArray[np.float64]:
+            few = quick is None or len(coalitions) <= 2 * self._references
+            mixing, step = (precise, self._step) if quick is None or few else (quick, 2 * self._step)  # as many bytes a piece
             # Narrow numbers are sorted by their digits, in a fraction of the time.
             order = np.argsort(reference.astype(np.min_scalar_type(reference.max(initial=0))), kind="stable")
             scores = np.empty(len(coalitions))
 
             def piece(start: int) -> None:
-                places = order[start : start + self._step]
+                places = order[start : start + step]
                 scores[places] = self.ask(mixing(self._full(coalitions[places], active), reference[places]))
 
             self.score.rows += len(coalitions)
-            spread(piece, range(0, len(order), self._step))
+            starts = range(0, len(order), step)
+            if self.in_threads:
+                spread(piece, starts)
+            else:
+                for start in starts:
+                    piece(start)
             return scores
 
         return value
@@ -104,10 +131,10 @@ class Columns(Encoded):
 
     def __init__(self, score: Score, view: EncodedView, own: Matrix, background: Matrix, player: NDArray[np.int64], players: int) -> None:
         assert view.answer is not None
-        super().__init__(score, view.answer, COLUMNS_AT_ONCE // max(1, own.shape[1]), players)
+        super().__init__(score, view.answer, COLUMNS_AT_ONCE // max(1, own.shape[1]), players, len(background))
         self._own, self._background, self._player = own, background, player
 
-    def mixing(self, row: int) -> Mixing:
+    def mixing(self, row: int, *, single: bool = False) -> Mixing:
         def mixed(coalitions: NDArray[np.bool_], reference: NDArray[np.int64]) -> NDArray[np.float64]:
             rows = self._background.take(reference, axis=0)
             np.copyto(rows, self._own[row], where=coalitions.take(self._player, axis=1))
@@ -119,9 +146,11 @@ class Columns(Encoded):
 class Products(Encoded):
     """Each player adds what its columns give the first linear layer, so that the layer costs one product of coalitions and players."""
 
+    in_threads = False
+
     def __init__(self, score: Score, view: EncodedView, own: Matrix, background: Matrix, player: NDArray[np.int64], players: int) -> None:
         assert view.projection is not None and view.head is not None
-        super().__init__(score, view.head, PRODUCTS_AT_ONCE // max(1, view.projection.shape[1]), players)
+        super().__init__(score, view.head, PRODUCTS_AT_ONCE // max(1, view.projection.shape[1]), players, len(background))
         self._projection, self._player = view.projection, player
         self._own, self._background = own, self._added(background)
         self._base = self._background.sum(axis=1)
@@ -134,19 +163,21 @@ class Products(Encoded):
             added[:, player] = matrix[:, columns] @ self._projection[columns]
         return added
 
-    def mixing(self, row: int) -> Mixing:
-        change = self._added(self._own[row : row + 1]) - self._background
+    def mixing(self, row: int, *, single: bool = False) -> Mixing:
+        kind = np.float32 if single else np.float64
+        change = (self._added(self._own[row : row + 1]) - self._background).astype(kind)
+        base = self._base.astype(kind)
         block = max(16, LONE_PRODUCT // max(1, change[0].size))
 
         def mixed(coalitions: NDArray[np.bool_], reference: NDArray[np.int64]) -> NDArray[np.float64]:
-            inside, products = coalitions.astype(np.float64), np.empty((len(coalitions), change.shape[2]))
+            inside, products = coalitions.astype(kind), np.empty((len(coalitions), change.shape[2]), dtype=kind)
             start = 0
             for end in [*(np.flatnonzero(np.diff(reference)) + 1).tolist(), len(reference)]:
                 number = reference[start] if end else 0
                 for first in range(start, end, block):
                     part = slice(first, min(first + block, end))
                     np.matmul(inside[part], change[number], out=products[part])
-                products[start:end] += self._base[number]
+                products[start:end] += base[number]
                 start = end
             return products
 
@@ -196,11 +227,24 @@ def open_encoded(score: Score, data: Dataset, background: Dataset, player_of: Ma
     kind = Products if view.projection is not None and view.head is not None else Columns
     encoded = kind(score, view, own, reference, player, max(player_of.values()) + 1)
     encoded.fits = _agree(encoded, background, len(data), mix)
+    encoded.single = kind is Products and _single_serves(encoded, len(data), len(background))
     if encoded.fits.all():
         score.road = "encoded rows"
         return encoded
     score.road = f"tables: the encoded rows of {int((~encoded.fits).sum())} explained rows are answered otherwise than by predict"
     return encoded if encoded.fits.any() else None
+
+
+def _single_serves(encoded: Encoded, rows: int, copies: int) -> bool:
+    """Whether both precisions answer some mixtures of every explained row alike."""
+    coalitions = np.random.default_rng(1).random((MIXTURES, encoded.players)) < 0.5
+    reference = np.arange(MIXTURES) * copies // MIXTURES
+    for row in range(rows):
+        exact = encoded.ask(encoded.mixing(row)(coalitions, reference))
+        near = encoded.ask(encoded.mixing(row, single=True)(coalitions, reference))
+        if not (abs(near - exact) <= SINGLE * max(float(abs(exact).max()), 1e-300)).all():
+            return False
+    return True
 
 
 def _matrix(encoded: Any) -> Matrix:

@@ -14,7 +14,7 @@ from affidavit.policy import ExplainPolicy
 from affidavit_governance.explain.release.recoverable import recoverable
 
 _CALL = ("exact", "additive", "label", "seed", "background", "background_rows", "reason", "library", "fallback", "decision", "classes", "masked")
-_METHOD = ("game", "engine", "shrinkage", "covariance", "road", "steps", "values")
+_METHOD = ("game", "engine", "shrinkage", "covariance", "road", "precision", "steps", "values")
 _PLAYERS = ("groups", "players", "grid", "fill", "cuts", "rate", "shapes", "absent", "hierarchy")
 SETTINGS = (*_CALL, *_METHOD, *_PLAYERS)
 """Details that depend on no explained row; all others stay behind unless everything is released."""
