@@ -21,7 +21,9 @@ def test_every_check_is_on_the_page_with_its_tier_and_first_line() -> None:
 
 def test_the_example_on_the_page_runs() -> None:
     (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    exec(compile(block, "conformance.md", "exec"), {})
+    names: dict[str, object] = {}
+    exec(compile(block, "conformance.md", "exec"), names)
+    assert "conforms, governed" in str(names["report"])
 
 
 def test_the_options_on_the_page_exist() -> None:
