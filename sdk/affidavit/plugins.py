@@ -16,12 +16,15 @@ import pluggy
 from affidavit import hookspecs
 from affidavit.errors import MissingExtra, PluginError, UsageError, nearest
 from affidavit.interfaces.governance import Stage
+from affidavit.interfaces.model import CAPABILITIES
 from affidavit.trust import Trust
 
 PLUGIN_GROUP = "affidavit.plugins.v1"
 GOVERNANCE_GROUP = "affidavit.governance.v1"
 _GROUP_FAMILY = "affidavit.plugins."
 BUNDLED = "affidavit"
+KINDS = ("model", "source", "target", "explainer", "recognizer", "operator", "key_provider", "service")
+"""What may be registered."""
 LIFECYCLE = tuple(name for name in vars(hookspecs) if name.startswith("affidavit_") and name != "affidavit_register")
 
 
@@ -138,7 +141,13 @@ class RegistryWriter:
         self.added: list[Registration] = []
 
     def add(self, kind: str, name: str, path: str, *, capabilities: Iterable[str] = (), extra: str | None = None) -> None:
-        """Register `path` (``"module:attribute"``) as `name`. Raises PluginError for a name that is taken."""
+        """Register `path` (``"module:attribute"``) as `name`. Raises PluginError for a name that is taken, and a kind or capability that is none."""
+        if kind not in KINDS:
+            raise PluginError(f"Plugin '{self._plugin}' registers '{name}' as a '{kind}'.{nearest(kind, KINDS)}", hint=f"Kinds: {', '.join(KINDS)}.")
+        unknown = sorted(set(capabilities) - set(CAPABILITIES))
+        if unknown:
+            suggestion = nearest(unknown[0], CAPABILITIES)
+            raise PluginError(f"Plugin '{self._plugin}' claims the capability '{unknown[0]}' for '{name}', which is none.{suggestion}")
         if path.count(":") != 1:
             raise PluginError(f"Plugin '{self._plugin}' registers {kind} '{name}' with the path '{path}'; write 'module:attribute'.")
         taken = self._registry.entries.get((kind, name))

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.conformance.zoo import SPECIMENS, Centroid
+from importlib import import_module
+from pathlib import Path
 
+import pytest
+
+from affidavit.testing.catalogue import SUBJECTS
 from affidavit.testing.checks import CHECKS, chosen, run_checks
-from affidavit.testing.model_subject import ModelSubject
 from affidavit.testing.report import Outcome
 
-CASES = [(check, model, claimed) for check, specimens in SPECIMENS.items() for model, claimed in specimens]
+PENS = [
+    import_module(f"tests.conformance.zoo.{path.stem}").PEN for path in sorted((Path(__file__).parent / "zoo").glob("*.py")) if path.stem != "pen"
+]
+SOUND = [pytest.param(make, id=f"{pen.subject.kind}-{name}") for pen in PENS for name, make in pen.sound]
+BROKEN = [pytest.param(check, make, id=f"{pen.subject.kind}-{name}") for pen in PENS for check, kept in pen.broken.items() for name, make in kept]
 
 
-def results(model, claimed):
-    subject = ModelSubject(model, "zoo.centroid", claimed)
-    return {result.check: result for result in run_checks([(each, subject) for each in chosen("model", claimed)], seconds=20)}
+def results(subject):
+    return {result.check: result for result in run_checks([(each, subject) for each in chosen(subject.kind, subject.claimed)], seconds=30)}
 
 
-def test_the_sound_model_passes_every_check():
-    found = results(Centroid, frozenset({"probabilities"}))
-    assert {name: result.message for name, result in found.items() if result.outcome is not Outcome.PASSED} == {}
+@pytest.mark.parametrize("make", SOUND)
+def test_a_sound_specimen_fails_no_check(make):
+    found = results(make())
+    assert {name: result.message for name, result in found.items() if result.outcome is Outcome.FAILED} == {}
+    assert any(result.outcome is Outcome.PASSED for result in found.values())
 
 
-@pytest.mark.parametrize(("check", "model", "claimed"), CASES, ids=[f"{model.__name__}" for _, model, _ in CASES])
-def test_a_broken_model_is_caught_by_the_check_that_names_its_fault_and_by_no_other(check, model, claimed):
-    found = {name: result for name, result in results(model, claimed).items() if result.outcome is Outcome.FAILED}
+@pytest.mark.parametrize(("check", "make"), BROKEN)
+def test_a_broken_specimen_is_caught_by_the_check_that_names_its_fault_and_by_no_other(check, make):
+    found = {name: result for name, result in results(make()).items() if result.outcome is Outcome.FAILED}
     assert set(found) == {check}, {name: result.message for name, result in found.items()}
     assert found[check].message
 
 
-def test_every_check_of_a_model_has_a_specimen():
-    assert {each.name for each in CHECKS.values() if each.kind == "model"} == set(SPECIMENS)
+def test_every_check_has_a_specimen():
+    assert set(CHECKS) == {check for pen in PENS for check in pen.broken}
+
+
+def test_every_kind_has_a_sound_specimen_that_passes_each_of_its_checks():
+    """A check that is skipped wherever nothing is wrong would prove nothing."""
+    assert {pen.subject.kind for pen in PENS} == {"plugin", *SUBJECTS}
+    for pen in PENS:
+        passed = {name for _, make in pen.sound for name, result in results(make()).items() if result.outcome is Outcome.PASSED}
+        assert passed == {each.name for each in CHECKS.values() if each.kind == pen.subject.kind}, pen.subject.kind

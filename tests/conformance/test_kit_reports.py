@@ -18,7 +18,7 @@ from affidavit import hookimpl
 
 @hookimpl
 def affidavit_register(registry):
-    registry.add("model", "zoo.centroid", "tests.conformance.zoo:Centroid", capabilities={"probabilities"})
+    registry.add("model", "zoo.centroid", "tests.conformance.zoo.models:Centroid", capabilities={"probabilities"})
 """
 
 

@@ -79,6 +79,10 @@ class Capabilities:
         return tuple(f.name for f in fields(self) if getattr(self, f.name))
 
 
+CAPABILITIES = tuple(each.name for each in fields(Capabilities))
+"""The names of all capabilities."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What goes into a model and what comes out.

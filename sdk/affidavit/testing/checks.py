@@ -77,8 +77,12 @@ def chosen(kind: str, capabilities: Iterable[str] = ()) -> list[Check]:
 
 
 def known(expected_failures: Mapping[str, str]) -> None:
-    """Raise UsageError for the name of a check that does not exist, or a reason that is empty."""
-    for name, reason in expected_failures.items():
+    """Raise UsageError for the name of a check that does not exist, or a reason that is empty.
+
+    A key is a check's name, or ``registration:check``.
+    """
+    for key, reason in expected_failures.items():
+        name = key.rpartition(":")[2]
         if name not in CHECKS:
             raise UsageError(f"There is no check '{name}'.{nearest(name, CHECKS)}", hint=f"Checks: {', '.join(CHECKS)}.")
         if not reason.strip():
@@ -133,11 +137,16 @@ def run_checks(
         if each.tier is not Tier.API and str(subject) in broken:
             results.append(Result(str(subject), each.name, each.tier, Outcome.SKIPPED, "its checks of the tier api failed first", 0.0))
             continue
-        result = run_check(each, subject, expected=(expected or {}).get(each.name), seconds=seconds)
+        result = run_check(each, subject, expected=expected_reason(expected or {}, each, subject), seconds=seconds)
         results.append(result)
         if each.tier is Tier.API and result.outcome is Outcome.FAILED:
             broken.add(str(subject))
     return results
+
+
+def expected_reason(reasons: Mapping[str, str], each: Check, subject: Any) -> str | None:
+    """Why this check of this subject may fail; None where it may not."""
+    return reasons.get(f"{getattr(subject, 'name', subject)}:{each.name}", reasons.get(each.name))
 
 
 def _verdict(error: BaseException | None) -> tuple[Outcome, str]:

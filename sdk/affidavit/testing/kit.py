@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
-from itertools import count
+from itertools import chain
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from affidavit.errors import AffidavitError, UsageError
-from affidavit.interfaces.dataset import Dataset
-from affidavit.plugins import PLUGIN_GROUP, PluginInfo, PluginManager
-from affidavit.testing import capability_checks, governance_checks, model_checks, plugin_checks, quality_checks  # they enter their checks
+from affidavit.errors import AffidavitError, UsageError, nearest
+from affidavit.plugins import PLUGIN_GROUP, PluginInfo, PluginManager, Registration
+from affidavit.testing.catalogue import SUBJECTS
 from affidavit.testing.checks import SECONDS, Check, chosen, known, run_checks
-from affidavit.testing.model_subject import ModelSubject
-from affidavit.testing.plugin_checks import PluginSubject
+from affidavit.testing.kinds.plugin import PluginSubject
 from affidavit.testing.report import Outcome, Report, Result, Tier
+from affidavit.testing.subjects import Case, spoken
 
-ENTERED = (plugin_checks, model_checks, capability_checks, governance_checks, quality_checks)
-"""The modules whose checks the kit knows."""
+CASES_GROUP = "affidavit.conformance.v1"
+"""Entry points by the name of a plugin, for how it is tried: a list of cases, or a function that gives one. Read by the kit alone."""
 
 
 def check_plugin(
     plugin: str,
     *,
     expected_failures: Mapping[str, str] | None = None,
-    params: Mapping[str, Mapping[str, Any]] | None = None,
-    samples: Mapping[str, Dataset] | None = None,
+    cases: Iterable[Case] = (),
     seconds: float = SECONDS,
     report: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Report:
@@ -38,40 +36,39 @@ def check_plugin(
     plugin
         The distribution, or one entry point of the group ``affidavit.plugins.v1``.
     expected_failures
-        Why a check may fail, by its name. A check that then passes is a problem too.
-    params
-        With which a model type is made, by its name: what keeps its training short.
-    samples
-        A data set that a model type learns from, by its name, where none of the kit's own fits.
+        Why a check may fail, by its name, or by ``registration:check`` for one registration alone. A check that then passes is a problem too.
+    cases
+        How registrations are tried, in the place of the cases that the plugin itself brings under ``affidavit.conformance.v1``.
     seconds
         What one check may take.
     report
-        Called before each check with the number done, the number in all, and what comes.
+        Called before each check with the number done, the number in all so far, and what comes.
 
     Raises
     ------
     UsageError
-        No such plugin is installed, or an expected failure names no check.
+        No such plugin is installed, an expected failure names no check, or a case no registration.
     """
     expected = dict(expected_failures or {})
     known(expected)
     entries = _entries(plugin)
-    planned: list[tuple[Check, Any]] = [(each, PluginSubject(entry)) for entry in entries for each in chosen("plugin")]
-    failures: list[Result] = []
-    for entry in entries:
-        manager = PluginManager([str(entry.dist.name)] if entry.dist is not None else [])
-        manager.load_plugins()
-        info = next((found for found in manager.plugins if found.name == entry.name), None)
-        if info is None:
-            why = next((failure.reason for failure in manager.failures if failure.name == entry.name), "it was not loaded")
-            failures.append(Result(f"plugin {entry.name}", "it_loads", Tier.API, Outcome.FAILED, why, 0.0))
-        else:
-            planned += _models(manager, info, params or {}, samples or {}, failures)
-    done = count()
-    results = run_checks(
-        planned, expected=expected, seconds=seconds, before=lambda each, subject: report(next(done), len(planned), f"{subject}, {each.name}")
-    )
-    return Report(plugin, (*failures, *results), len(failures) + len(planned))
+    given = list(cases)
+    results: list[Result] = []
+
+    def run(planned: Sequence[tuple[Check, Any]], total: int) -> None:
+        def before(each: Check, subject: Any) -> None:
+            report(len(results), total, f"{subject}, {each.name}")
+
+        for result in run_checks(planned, expected=expected, seconds=seconds, before=before):
+            results.append(result)
+
+    modules = [PluginSubject(entry) for entry in entries]
+    first = [(each, subject) for subject in modules for each in chosen("plugin")]
+    run(first, len(first))
+    failures, planned = _registrations([subject for subject in modules if subject.may_be_loaded], given)
+    total = len(first) + len(planned)
+    run(planned, total)
+    return Report(plugin, (*failures, *results), len(failures) + total)
 
 
 def _entries(plugin: str) -> list[metadata.EntryPoint]:
@@ -85,19 +82,67 @@ def _entries(plugin: str) -> list[metadata.EntryPoint]:
     return found
 
 
-def _models(
-    manager: PluginManager, info: PluginInfo, params: Mapping[str, Mapping[str, Any]], samples: Mapping[str, Dataset], failures: list[Result]
-) -> list[tuple[Check, Any]]:
-    """The checks of each model type that a plugin registers."""
-    planned: list[tuple[Check, Any]] = []
-    for entry in info.registrations:
-        if entry.kind != "model":
+def _registrations(modules: Sequence[PluginSubject], given: Sequence[Case]) -> tuple[list[Result], list[tuple[Check, Any]]]:
+    """What could not be loaded, and the checks of everything that the plugins register."""
+    failures: list[Result] = []
+    loaded: list[tuple[PluginManager, PluginInfo]] = []
+    brought: list[Case] = []
+    for subject in modules:
+        distribution = subject.entry.dist
+        manager = PluginManager([str(distribution.name)] if distribution is not None else [])
+        manager.load_plugins()
+        info = next((found for found in manager.plugins if found.name == subject.entry.name), None)
+        if info is None:
+            why = next((failure.reason for failure in manager.failures if failure.name == subject.entry.name), "it was not loaded")
+            failures.append(Result(str(subject), "it_loads", Tier.API, Outcome.FAILED, why, 0.0))
             continue
+        loaded.append((manager, info))
         try:
-            model = manager.registry.get("model", entry.name)
-        except AffidavitError as error:
-            failures.append(Result(f"model {entry.name}", "it_is_imported", Tier.API, Outcome.FAILED, str(error), 0.0))
-            continue
-        subject = ModelSubject(model, entry.name, entry.capabilities, params.get(entry.name, {}), samples.get(entry.name))
-        planned += [(each, subject) for each in chosen("model", entry.capabilities)]
-    return planned
+            brought += _brought(subject.entry)
+        except Exception as error:  # the plugin's own code
+            failures.append(Result(str(subject), "its_cases_load", Tier.API, Outcome.FAILED, f"{type(error).__name__}: {error}", 0.0))
+    entries = list(chain.from_iterable(info.registrations for _, info in loaded))
+    _all_known(given, entries)
+    planned: list[tuple[Check, Any]] = []
+    for manager, info in loaded:
+        for entry in info.registrations:
+            planned += _checks(manager, entry, _cases_of(entry, given) or _cases_of(entry, brought), failures)
+    return failures, planned
+
+
+def _checks(manager: PluginManager, entry: Registration, cases: Sequence[Case], failures: list[Result]) -> list[tuple[Check, Any]]:
+    """The checks of one registration in each of its cases."""
+    kind = SUBJECTS.get(entry.kind)
+    if kind is None:
+        return []
+    try:
+        value = manager.registry.get(entry.kind, entry.name)
+    except AffidavitError as error:
+        failures.append(Result(spoken(entry.kind, entry.name), "it_is_imported", Tier.API, Outcome.FAILED, str(error), 0.0))
+        return []
+    tried: Sequence[Case | None] = cases or [None]
+    subjects = [kind(value, entry.name, entry.capabilities, case) for case in tried]
+    return [(each, subject) for subject in subjects for each in chosen(entry.kind, entry.capabilities)]
+
+
+def _brought(plugin: metadata.EntryPoint) -> list[Case]:
+    """The cases that a plugin brings along: those of the entry point of its own name in its own distribution."""
+    for entry in plugin.dist.entry_points if plugin.dist is not None else ():
+        if entry.group == CASES_GROUP and entry.name == plugin.name:
+            value = entry.load()
+            return list(value() if callable(value) else value)
+    return []
+
+
+def _cases_of(entry: Registration, cases: Iterable[Case]) -> list[Case]:
+    return [case for case in cases if (case.kind, case.name) == (entry.kind, entry.name)]
+
+
+def _all_known(cases: Iterable[Case], entries: Sequence[Registration]) -> None:
+    for case in cases:
+        if (case.kind, case.name) not in {(entry.kind, entry.name) for entry in entries}:
+            names = [entry.name for entry in entries if entry.kind == case.kind]
+            hint = f"Registered: {', '.join(names) or 'none'}."
+            raise UsageError(
+                f"There is a case for {case.kind} '{case.name}', which the plugin does not register.{nearest(case.name, names)}", hint=hint
+            )

@@ -7,22 +7,10 @@ import pytest
 from affidavit.plugins import bundled_registry
 from affidavit.testing import Tier, check_plugin
 
-QUICK = {
-    "tabular.mlp": {"epochs": 10, "hidden": [8]},
-    "tabular.forest": {"trees": 5},
-    "tabular.boosting": {"trees": 8},
-    "vision.cnn": {"epochs": 2},
-    "text.classifier": {
-        "epochs": 8,
-        "encoder": {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
-    },
-}
-"""Parameters that keep training short; quality is not the point here."""
-
 
 @pytest.mark.parametrize("plugin", ["tabular", "vision", "text"])
 def test_a_bundled_plugin_conforms_and_is_governed(plugin):
-    report = check_plugin(plugin, params=QUICK)
+    report = check_plugin(plugin)
     assert report.ok and report.governed, str(report)
     assert report.counts["missing"] == 0 and {result.tier for result in report.results} == set(Tier)
 

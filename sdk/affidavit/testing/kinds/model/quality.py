@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from affidavit.testing.checks import CheckFailed, check
-from affidavit.testing.model_subject import ModelSubject
+from affidavit.testing.kinds.model.subject import ModelSubject
 from affidavit.testing.report import Tier
 
 

@@ -1,14 +1,14 @@
-"""Broken model types, at least one for each check of the conformance kit, and the sound one that they are made from."""
+"""Broken model types, at least one for each check, and the sound one that they are made from."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import time
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from tests.conformance.zoo.pen import Pen
 
 from affidavit import Capabilities, Model, Predictions, Signature, Task
 from affidavit.errors import InvalidInput
@@ -16,6 +16,9 @@ from affidavit.interfaces.infer import class_labels
 from affidavit.interfaces.model import EncodedView, TorchView, inside_call
 from affidavit.interfaces.schema import FieldType
 from affidavit.interfaces.training import Progress, Training
+from affidavit.testing.kinds.model.subject import ModelSubject
+
+PEN = Pen(ModelSubject, "zoo.centroid", capabilities=("probabilities",))
 
 
 class Params(BaseModel):
@@ -75,16 +78,8 @@ class Centroid(Model):
         return model
 
 
-SPECIMENS: dict[str, list[tuple[type[Any], frozenset[str]]]] = {}
-"""Broken classes, with the capabilities that they were registered with, by the check that must catch them."""
-
-
-def caught_by(check, *capabilities):
-    def enter(model):
-        SPECIMENS.setdefault(check, []).append((model, frozenset(capabilities or ("probabilities",))))
-        return model
-
-    return enter
+PEN.passes(Centroid)
+caught_by = PEN.caught_by
 
 
 @caught_by("model_is_what_it_registered")
@@ -92,7 +87,7 @@ class OtherName(Centroid):
     type = "zoo.another"
 
 
-@caught_by("model_is_what_it_registered", "probabilities", "streaming")
+@caught_by("model_is_what_it_registered", capabilities=["probabilities", "streaming"])
 class ClaimsMore(Centroid):
     pass
 
@@ -269,7 +264,7 @@ class GoesOnWhenCancelled(Centroid):
             return super().fit(data)
 
 
-@caught_by("linear_structure_reproduces_predict", "probabilities", "linear")
+@caught_by("linear_structure_reproduces_predict", capabilities=["probabilities", "linear"])
 class OtherCoefficients(Centroid):
     capabilities = Capabilities(probabilities=True, linear=True)
 
@@ -280,7 +275,7 @@ class OtherCoefficients(Centroid):
         return EncodedView(lambda data: self._matrix(data, self.fitted.inputs, self.mean)[0], names, None, weight, intercept, "log-odds")
 
 
-@caught_by("tree_structure_reproduces_predict", "probabilities", "tree_ensemble")
+@caught_by("tree_structure_reproduces_predict", capabilities=["probabilities", "tree_ensemble"])
 class NoTreesInside(Centroid):
     capabilities = Capabilities(probabilities=True, tree_ensemble=True)
 
@@ -289,7 +284,7 @@ class NoTreesInside(Centroid):
         return EncodedView(lambda data: self._matrix(data, self.fitted.inputs, self.mean)[0], names, output="probability")
 
 
-@caught_by("torch_module_reproduces_predict", "probabilities", "torch_module")
+@caught_by("torch_module_reproduces_predict", capabilities=["probabilities", "torch_module"])
 class OtherModule(Centroid):
     capabilities = Capabilities(probabilities=True, torch_module=True)
 
@@ -302,7 +297,7 @@ class OtherModule(Centroid):
         return TorchView(torch.nn.Identity(), encode, (), lambda out: torch.full((len(out), 2), 0.5))
 
 
-@caught_by("private_training_bounds_each_record", "probabilities", "private_training")
+@caught_by("private_training_bounds_each_record", capabilities=["probabilities", "private_training"])
 class ClaimsPrivacy(Centroid):
     capabilities = Capabilities(probabilities=True, private_training=True)
 

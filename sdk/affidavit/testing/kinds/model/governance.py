@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,36 +11,12 @@ import pyarrow as pa
 from affidavit.artifacts import model_digest
 from affidavit.errors import AffidavitError, InvalidInput, Refused
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.model import Model
 from affidavit.interfaces.schema import FieldType
-from affidavit.plugins import Registration
 from affidavit.testing.checks import CheckFailed, Skip, check
-from affidavit.testing.model_checks import ROUNDING, Cancelled
-from affidavit.testing.model_subject import ModelSubject, apart
+from affidavit.testing.kinds.model.api import ROUNDING, Cancelled
+from affidavit.testing.kinds.model.subject import ModelSubject, apart
 from affidavit.testing.report import Tier
-from affidavit.workspace import Workspace
-
-PLANTED = ("jana.planted@example.org", "+49 30 23125777", "DE89370400440532013000")
-"""An e-mail address of the name reserved by RFC 2606, a number and an account that belong to nobody we know of."""
-
-
-@contextmanager
-def governed(subject: ModelSubject, model: type[Model] | None = None, **policy: Any) -> Iterator[Workspace]:
-    """A workspace of its own that knows the model type, whether or not its plugin is installed."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {"approvals": {}, **policy}
-        with Workspace(Path(folder) / "workspace", policy=settings, actor="conformance kit", passphrase="conformance kit") as workspace:
-            key = ("model", subject.name)
-            workspace.registry._entries[key] = Registration(*key, "given:directly", subject.claimed, None, "conformance kit")
-            workspace.registry._loaded[key] = model or subject.model
-            yield workspace
-
-
-def load(workspace: Workspace, data: Dataset) -> Dataset:
-    """The data set in the workspace, with the types and the target that it has."""
-    fields = {field.name: {"type": str(field.type), "role": str(field.role)} for field in data.schema}
-    target = data.schema.target
-    return workspace.load(data.table, target=None if target is None else target.name, fields=fields, name=data.name)
+from affidavit.testing.within import PLANTED, governed, load
 
 
 @check("model", Tier.GOVERNANCE)
@@ -62,7 +35,7 @@ def planted_personal_data_never_reach_the_model(subject: ModelSubject) -> None:
             seen.append(str(data.table.to_pydict()))
             return super().predict(data)
 
-    with governed(subject, Spy) as workspace:
+    with governed(subject, value=Spy) as workspace:
         data = load(workspace, _planted(subject.data))
         model = workspace.train(subject.name, data, **subject.params)
         workspace.predict(model, _planted(subject.data).head(5).features())

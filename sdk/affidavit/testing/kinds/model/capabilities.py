@@ -9,8 +9,8 @@ import numpy as np
 from affidavit.interfaces.model import EncodedView
 from affidavit.plugins import load_service
 from affidavit.testing.checks import CheckFailed, Skip, check
-from affidavit.testing.model_checks import ROUNDING
-from affidavit.testing.model_subject import ModelSubject, answers
+from affidavit.testing.kinds.model.api import ROUNDING
+from affidavit.testing.kinds.model.subject import ModelSubject, answers
 from affidavit.testing.report import Tier
 
 

@@ -52,6 +52,14 @@ class PluginSubject:
     def __str__(self) -> str:
         return f"plugin {self.entry.name}"
 
+    @property
+    def may_be_loaded(self) -> bool:
+        """Whether importing it into this process is safe: it ends, raises nothing and changes nothing of the SDK."""
+        try:
+            return not self.probe()["changed"]
+        except CheckFailed:
+            return False
+
     def probe(self) -> dict[str, list[str]]:
         """What importing the module does, seen from a process of its own. Raises CheckFailed where it cannot be imported."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}  # what this process sees, that one sees

@@ -22,7 +22,7 @@ from affidavit.interfaces.schema import FieldType
 from affidavit.interfaces.training import Progress
 from affidavit.pickles import find_pickle
 from affidavit.testing.checks import CheckFailed, Skip, check
-from affidavit.testing.model_subject import ModelSubject, apart, read_only, writable
+from affidavit.testing.kinds.model.subject import ModelSubject, apart, read_only, writable
 from affidavit.testing.report import Tier
 
 ROUNDING = 1e-6

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,34 +17,44 @@ from affidavit.interfaces.model import Model, Predictions
 from affidavit.interfaces.training import Training
 from affidavit.testing.checks import CheckFailed
 from affidavit.testing.samples import SAMPLES
+from affidavit.testing.subjects import Case, Subject
 
 
-@dataclass(slots=False)
-class ModelSubject:
-    """One model type.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCase(Case):
+    """How a model type is tried.
 
     Attributes
     ----------
-    model
-        The class.
-    name
-        Under which it is registered.
-    claimed
-        The capabilities that its registration claims.
     params
-        With which it is made.
-    given
-        A data set that it learns from; None tries the kit's samples.
+        With which it is made: what keeps its training short.
+    data
+        Rows that it learns from; None tries the kit's samples.
+    kept
+        Artifacts that earlier versions wrote, which must still load.
     """
 
-    model: type[Model]
-    name: str
-    claimed: frozenset[str]
+    kind: ClassVar[str] = "model"
     params: Mapping[str, Any] = field(default_factory=dict)
-    given: Dataset | None = None
+    data: Dataset | None = None
+    kept: Sequence[Path] = ()
 
-    def __str__(self) -> str:
-        return f"model {self.name}"
+
+class ModelSubject(Subject[ModelCase]):
+    """One model type."""
+
+    kind = "model"
+    Case = ModelCase
+
+    @property
+    def model(self) -> type[Model]:
+        """The class."""
+        return self.value  # type: ignore[no-any-return]  # what a plugin registers may be anything; a check says so
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """With which it is made."""
+        return self.case.params
 
     def make(self) -> Model:
         """An unfitted model."""
@@ -58,8 +69,8 @@ class ModelSubject:
     @cached_property
     def data(self) -> Dataset:
         """The data set that it learns from. Raises CheckFailed where it learns from none of the kit's."""
-        if self.given is not None:
-            return read_only(self.given)
+        if self.case.data is not None:
+            return read_only(self.case.data)
         reasons = []
         for sample in SAMPLES:
             data = read_only(sample())

@@ -1,0 +1,7 @@
+"""How the conformance kit tries what explain registers."""
+
+from __future__ import annotations
+
+from affidavit.testing.subjects import Case
+
+CASES: list[Case] = []

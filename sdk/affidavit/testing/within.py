@@ -1,0 +1,41 @@
+"""A workspace of its own for a check, which knows what is under check whether or not its plugin is installed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from affidavit.interfaces.dataset import Dataset
+from affidavit.plugins import Registration
+from affidavit.testing.subjects import Subject
+from affidavit.workspace import Workspace
+
+PLANTED = ("jana.planted@example.org", "+49 30 23125777", "DE89370400440532013000")
+"""An e-mail address of the name reserved by RFC 2606, a number and an account that belong to nobody we know of."""
+
+
+@contextmanager
+def governed(subject: Subject[Any], *, value: Any = None, **policy: Any) -> Iterator[Workspace]:
+    """A workspace that knows `subject`, or `value` in its place, under a policy without approvals and with what is given besides."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"approvals": {}, **policy}
+        with Workspace(Path(folder) / "workspace", policy=settings, actor="conformance kit", passphrase="conformance kit") as workspace:
+            enter(workspace, subject, value=value)
+            yield workspace
+
+
+def enter(workspace: Workspace, subject: Subject[Any], *, value: Any = None) -> None:
+    """Make `workspace` know `subject`, or `value` in its place."""
+    key = (subject.kind, subject.name)
+    workspace.registry._entries[key] = Registration(*key, "given:directly", subject.claimed, None, "conformance kit")
+    workspace.registry._loaded[key] = value or subject.value
+
+
+def load(workspace: Workspace, data: Dataset) -> Dataset:
+    """The data set in the workspace, with the types and the target that it has."""
+    fields = {field.name: {"type": str(field.type), "role": str(field.role)} for field in data.schema}
+    target = data.schema.target
+    return workspace.load(data.table, target=None if target is None else target.name, fields=fields, name=data.name)
