@@ -1,6 +1,6 @@
 """Time of a private training step beside the same loop without privacy and beside Opacus, by hooks and by ghost clipping.
 
-All four take the same batches' worth of rows from tensors by index, one after the other in one run. Ours includes Poisson sampling and
+On a CUDA device where there is one, and on the CPU otherwise. All four take the same batches' worth of rows from tensors by index, one after the other in one run. Ours includes Poisson sampling and
 noise from the operating system's entropy, hardened; Opacus's noise is torch's own and its batches are given to it, without its data loader.
 """
 
@@ -24,6 +24,7 @@ from affidavit_governance.privacy.training.engine import PrivateEngine
 from affidavit_plugins.torch_base.engine import PlainEngine
 
 BATCH, STEPS, CLIP, SIGMA = 256, 24, 1.0, 1.0
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROWS = BATCH * STEPS
 HOOKS_STEPS = 2
 """Steps of Opacus's hooks in a round; of the others it is `STEPS`, so that each runs from warm caches, as in training."""
@@ -68,14 +69,15 @@ Losses = Callable[[np.ndarray], torch.Tensor]
 def data(job: Job) -> tuple[torch.Tensor, torch.Tensor]:
     """Random inputs and labels."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(ROWS, *job.shape, generator=generator), torch.randint(0, 10, (ROWS,), generator=generator)
+    inputs, labels = torch.randn(ROWS, *job.shape, generator=generator), torch.randint(0, 10, (ROWS,), generator=generator)
+    return inputs.to(DEVICE), labels.to(DEVICE)
 
 
 def losses_of(module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> Losses:
     """Cross-entropy of the rows asked for."""
 
     def losses(indices: np.ndarray) -> torch.Tensor:
-        chosen = torch.from_numpy(indices)
+        chosen = torch.from_numpy(indices).to(DEVICE)
         return functional.cross_entropy(module(inputs[chosen]), labels[chosen], reduction="none")
 
     return losses
@@ -93,7 +95,7 @@ def loop_epochs(loop: TrainingLoop, losses: Losses) -> Iterator[int]:
 
 def plain(job: Job, epochs: int) -> Iterator[int]:
     """Epochs without privacy."""
-    module, tensors = job.build(), data(job)
+    module, tensors = job.build().to(DEVICE), data(job)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
     loop = PlainEngine().begin(module, optimizer, rows=ROWS, batch_size=BATCH, epochs=epochs, seed=1)
     return loop_epochs(loop, losses_of(module, *tensors))
@@ -101,7 +103,7 @@ def plain(job: Job, epochs: int) -> Iterator[int]:
 
 def ours(job: Job, epochs: int) -> Iterator[int]:
     """Epochs of our engine."""
-    module, tensors = job.build(), data(job)
+    module, tensors = job.build().to(DEVICE), data(job)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
     engine = PrivateEngine(PrivacyPolicy(epsilon=50, max_grad_norm=CLIP), reserve=lambda events: None)
     loop = engine.begin(module, optimizer, rows=ROWS, batch_size=BATCH, epochs=epochs, seed=1)
@@ -114,7 +116,7 @@ def opacus(job: Job, *, ghost: bool) -> Iterator[int]:
     from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
     from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 
-    inner, tensors = job.build(), data(job)
+    inner, tensors = job.build().to(DEVICE), data(job)
     arguments = {"noise_multiplier": SIGMA, "max_grad_norm": CLIP, "expected_batch_size": BATCH}
     sgd = torch.optim.SGD(inner.parameters(), lr=0.05)
     if ghost:
@@ -142,6 +144,8 @@ def measure(job: Job) -> dict[str, list[float]]:
         for name, epoch in running.items():
             started = time.perf_counter()
             examples = next(epoch)
+            if DEVICE.type == "cuda":
+                torch.cuda.synchronize()
             if round_number > 1:
                 times[name].append((time.perf_counter() - started) * 1e3 * BATCH / examples)
     return times
@@ -149,7 +153,7 @@ def measure(job: Job) -> dict[str, list[float]]:
 
 def main() -> None:
     """Print medians and the ratios that are held to a bound."""
-    print(f"Milliseconds a step of {BATCH} rows, medians; {torch.get_num_threads()} threads.")
+    print(f"Milliseconds a step of {BATCH} rows, medians; {DEVICE.type}, {torch.get_num_threads()} threads.")
     print(f"{'network':<22}{'plain':>8}{'ours':>8}{'hooks':>8}{'ghost':>8}   {'ours/plain':<18}{'hooks/ours':<18}{'ghost/ours':<18}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Full backward hook is firing")

@@ -309,6 +309,21 @@ def plain_cells(rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
     return cells
 
 
+def table_cells(table: pa.Table, schema: Schema) -> list[tuple[Any, ...]] | None:
+    """The cells of a small table, row by row; None for a larger one, or one with other than plain values."""
+    if not 0 < table.num_rows <= FEW_ROWS or any(field.type in (FieldType.TENSOR, FieldType.DATETIME) for field in schema):
+        return None
+    batches = table.to_batches()
+    batch = batches[0] if len(batches) == 1 else table.combine_chunks().to_batches()[0]
+    try:
+        columns = [batch.column(position).to_pylist() for position in range(batch.num_columns)]
+    except UnicodeDecodeError:
+        return None
+    if any(type(cell) not in _PLAIN for column in columns for cell in column):
+        return None
+    return list(zip(*columns, strict=True))
+
+
 def _struct_type(schema: Schema) -> pa.DataType | None:
     """The type that lets Arrow read whole rows at once; None where tensors or dates need a closer look. Made once a schema."""
     if schema.rows_type is None:

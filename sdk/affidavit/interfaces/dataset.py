@@ -88,9 +88,7 @@ class Dataset:
         self._origin: _Origin | None = None
         self._fingerprint: str | None = None
         self._rows: int | None = None
-        self.cells: Sequence[tuple[Any, ...]] | None = None
-        """The rows as plain Python values in the order of the schema, where `from_rows` made a small batch of them; else None. Looking at
-        each cell of one row is several times as quick here as in Arrow."""
+        self._cells: Sequence[tuple[Any, ...]] | bool | None = None
         if self._table is not None and tuple(self._table.column_names) != schema.names:
             raise InvalidInput(f"Data set '{name}': the schema names other columns than the table has.")
 
@@ -149,7 +147,7 @@ class Dataset:
         from affidavit.interfaces.columns import plain_cells, table_from_rows
 
         data = cls(table_from_rows(rows, schema), schema, name=name)
-        data.cells = plain_cells(rows, schema)
+        data._cells = plain_cells(rows, schema) or False
         return data
 
     # -- values ---------------------------------------------------------------------------------------------------------------------
@@ -160,6 +158,18 @@ class Dataset:
         if self._table is None:
             self._table = pa.Table.from_batches(self._source_batches())
         return self._table
+
+    @property
+    def cells(self) -> Sequence[tuple[Any, ...]] | None:
+        """The rows as plain Python values in the order of the schema: of a batch of few rows without tensors and dates, else None.
+
+        Read once for all who look at each cell of a row, which is several times as quick as asking Arrow for one cell after the other.
+        """
+        if self._cells is None:
+            from affidavit.interfaces.columns import table_cells
+
+            self._cells = (table_cells(self._table, self.schema) if self._table is not None else None) or False
+        return self._cells or None  # type: ignore[return-value]  # never True
 
     @property
     def streamed(self) -> bool:
