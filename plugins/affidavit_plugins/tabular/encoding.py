@@ -118,8 +118,8 @@ class Encoder:
         count = len(self.numbers)
         if count:
             raw = np.empty((rows, count))
-            for index, column in enumerate(self.numbers):
-                raw[:, index] = _numbers(data, self._fields[index])
+            for index, field in enumerate(self._fields):
+                raw[:, index] = _numbers(data, field)
             scaled = (raw - self._center) / self._scale
             gaps = np.isnan(raw)
             scaled[gaps] = 0.0
@@ -172,12 +172,12 @@ def _labels(data: Dataset, name: str) -> list[str | None]:
     cells = data.cells
     if cells is not None:
         at = data.schema.position(name)
-        values: list[str | None] = [row[at] for row in cells]
-        if all(value is None or type(value) is str for value in values):
-            return values
+        known: list[str | None] = [row[at] for row in cells]
+        if all(value is None or type(value) is str for value in known):
+            return known
     column = data.table.column(name)
     if pa.types.is_string(column.type):  # already text: the general road takes ten times as long on one row
-        values = column.to_pylist()
+        values: list[str | None] = column.to_pylist()
         return values
     return text_values(data, name)
 
