@@ -395,7 +395,8 @@ class DeployCall(Call):
         return {str(self.version): self.version.artifact}
 
     def details(self, result: Any) -> dict[str, JSON]:
-        return {"version": str(self.version), "target": self.deployment.type}
+        files: dict[str, JSON] = {"files": dict(result.files)} if result.files else {}
+        return {"version": str(self.version), "target": self.deployment.type, **files}
 
 
 class PredictCall(_ModelAndData):

@@ -50,14 +50,14 @@ class MissingExtra(AffidavitError):
     ----------
     what
         Whose library is missing, for example ``"model type 'text.classifier'"``.
-    extra
-        The extra of the distribution that brings it.
+    extra, distribution
+        The extra that brings it, and whose extra that is.
     library
         The module that could not be imported.
     """
 
-    def __init__(self, what: str, *, extra: str, library: str) -> None:
-        super().__init__(f"{what} needs '{library}', which is not installed.", hint=f"pip install 'affidavit[{extra}]'")
+    def __init__(self, what: str, *, extra: str, library: str, distribution: str = "affidavit") -> None:
+        super().__init__(f"{what} needs '{library}', which is not installed.", hint=f"pip install '{distribution}[{extra}]'")
         self.extra = extra
         self.library = library
 

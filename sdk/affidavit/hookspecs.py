@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("affidavit")
 hookimpl = pluggy.HookimplMarker("affidavit")
+"""Marks a function as the implementation of the hook of its name; ``@hookimpl(wrapper=True)`` as a wrapper around it (docs/hooks.md)."""
 
 
 @hookspec
@@ -96,7 +97,7 @@ def affidavit_deploy(call: DeployCall) -> Endpoint:
 
 @hookspec(firstresult=True)
 def affidavit_predict(call: PredictCall) -> Predictions:
-    """Answer a batch. Wrapped by AUDIT (journal), MASKING, EXPLAIN."""
+    """Answer a batch. Wrapped by AUDIT (journal), ACCESS, MASKING and, where the policy asks for it, EXPLAIN."""
 
 
 @hookspec(firstresult=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import pickletools
 import warnings
@@ -9,10 +10,13 @@ import zipfile
 import zlib
 from pathlib import PurePosixPath
 
+import numpy as np
+
 _SUFFIXES = {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".dill"}
 # What makes a pickle run something: call a function, build an object, set its state.
 _CALLS = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}
 _LOOK = 1 << 20  # bytes in which the first call of a pickle is looked for; the rest is not walked, so that large files cost little
+_LONGEST_HEADER = 10_000  # what NumPy itself reads of an untrusted file's header
 
 
 def find_pickle(name: str, data: bytes) -> str | None:
@@ -26,7 +30,7 @@ def find_pickle(name: str, data: bytes) -> str | None:
         return f"files named {suffixes.pop()} are read as pickles"
     if len(data) > 1 and data[0] == 0x80 and data[1] <= 5:
         return f"it begins as a pickle of protocol {data[1]}"
-    if data.startswith(b"\x93NUMPY") and b"|O" in data[:4096]:
+    if data.startswith(b"\x93NUMPY") and _holds_objects(data):
         return "it is a NumPy array of objects, which are stored as pickles"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pickletools decodes escapes of text that it takes for string literals
@@ -34,6 +38,17 @@ def find_pickle(name: str, data: bytes) -> str | None:
     if pickled:
         return "its opcodes are those of a pickle"
     return _in_archive(data) if zipfile.is_zipfile(io.BytesIO(data)) else None
+
+
+def _holds_objects(npy: bytes) -> bool:
+    """Whether a NumPy file has objects among its elements, by its header alone: the numbers behind it may hold any bytes."""
+    begin = 10 if npy[6:7] == b"\x01" else 12  # of the header, behind its length, which version 1 gives two bytes and later ones four
+    length = int.from_bytes(npy[8:begin], "little")
+    try:
+        header = ast.literal_eval(npy[begin : begin + min(length, _LONGEST_HEADER)].decode("latin-1").strip())
+        return bool(np.lib.format.descr_to_dtype(header["descr"]).hasobject)
+    except Exception:  # a header that NumPy could not read either, or only after unpickling was allowed
+        return True
 
 
 def _is_pickle(data: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from typing import Any
 import pluggy
 
 from affidavit import hookspecs
+from affidavit.deprecation import Deprecation
 from affidavit.errors import MissingExtra, PluginError, UsageError, nearest
 from affidavit.interfaces.governance import Stage
 from affidavit.interfaces.model import CAPABILITIES
+from affidavit.tampering import restore, sdk_changes, sdk_state
 from affidavit.trust import Trust
 
 PLUGIN_GROUP = "affidavit.plugins.v1"
@@ -36,8 +39,12 @@ class Registration:
     ----------
     path
         ``"module:attribute"``, imported at first use.
-    plugin
-        The entry point that added it.
+    extra
+        The extra of `distribution` that installs what it needs.
+    plugin, distribution
+        The entry point that added it, and whose that is.
+    deprecated
+        When the name goes, and what to use instead; None where it stays.
     """
 
     kind: str
@@ -46,6 +53,8 @@ class Registration:
     capabilities: frozenset[str]
     extra: str | None
     plugin: str
+    distribution: str = BUNDLED
+    deprecated: Deprecation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +119,11 @@ class Registry:
             The module cannot be imported, or does not hold the attribute.
         """
         key = (kind, name)
+        entry = self._entries.get(key)
+        if entry is not None and entry.deprecated is not None:
+            entry.deprecated.warn()
         if key in self._loaded:
             return self._loaded[key]
-        entry = self._entries.get(key)
         if entry is None:
             known = self.names(kind)
             word = {"model": "model type"}.get(kind, kind.replace("_", " "))
@@ -124,7 +135,8 @@ class Registry:
             library = (error.name or "?").partition(".")[0]
             if entry.extra is None or library.startswith("affidavit"):
                 raise PluginError(f"Plugin '{entry.plugin}': {kind} '{name}' needs module '{error.name}', which is absent.") from error
-            raise MissingExtra(f"{kind.replace('_', ' ').capitalize()} '{name}'", extra=entry.extra, library=library) from error
+            what = f"{kind.replace('_', ' ').capitalize()} '{name}'"
+            raise MissingExtra(what, extra=entry.extra, library=library, distribution=entry.distribution) from error
         except (Exception, SystemExit) as error:  # a module may raise anything on import, or try to end the process
             reason = f"{type(error).__name__}: {error}"
             raise PluginError(f"Plugin '{entry.plugin}': {kind} '{name}' cannot be imported from {entry.path}: {reason}") from error
@@ -135,13 +147,36 @@ class Registry:
 class RegistryWriter:
     """What one plugin's `affidavit_register` may do: add names, all or none of which are kept."""
 
-    def __init__(self, registry: Registry, plugin: str) -> None:
+    def __init__(self, registry: Registry, plugin: str, distribution: str = BUNDLED) -> None:
         self._registry = registry
         self._plugin = plugin
+        self._distribution = distribution
         self.added: list[Registration] = []
 
-    def add(self, kind: str, name: str, path: str, *, capabilities: Iterable[str] = (), extra: str | None = None) -> None:
-        """Register `path` (``"module:attribute"``) as `name`. Raises PluginError for a name that is taken, and a kind or capability that is none."""
+    def add(
+        self,
+        kind: str,
+        name: str,
+        path: str,
+        *,
+        capabilities: Iterable[str] = (),
+        extra: str | None = None,
+        deprecated: Deprecation | None = None,
+    ) -> None:
+        """Register `path` (``"module:attribute"``) as `name`.
+
+        Parameters
+        ----------
+        extra
+            The extra of the plugin's own distribution that installs what `path` imports.
+        deprecated
+            Warns whoever asks for the name, where it goes away.
+
+        Raises
+        ------
+        PluginError
+            The name is taken, or a kind or capability is none.
+        """
         if kind not in KINDS:
             raise PluginError(f"Plugin '{self._plugin}' registers '{name}' as a '{kind}'.{nearest(kind, KINDS)}", hint=f"Kinds: {', '.join(KINDS)}.")
         unknown = sorted(set(capabilities) - set(CAPABILITIES))
@@ -154,7 +189,7 @@ class RegistryWriter:
         if taken is not None or any((entry.kind, entry.name) == (kind, name) for entry in self.added):
             owner = taken.plugin if taken else self._plugin
             raise PluginError(f"Plugin '{self._plugin}' registers {kind} '{name}', which plugin '{owner}' registered before.")
-        self.added.append(Registration(kind, name, path, frozenset(capabilities), extra, self._plugin))
+        self.added.append(Registration(kind, name, path, frozenset(capabilities), extra, self._plugin, self._distribution, deprecated))
 
 
 class PluginManager(pluggy.PluginManager):
@@ -194,20 +229,21 @@ class PluginManager(pluggy.PluginManager):
                     self._fail(entry, f"it is a plugin for '{group}', and this Affidavit loads '{PLUGIN_GROUP}'; install a version of it for that")
 
     def _load_one(self, entry: metadata.EntryPoint) -> None:
+        before = sdk_state() if _distribution(entry) != BUNDLED else {}
+        writer = RegistryWriter(self.registry, entry.name, _distribution(entry))
+        plugin = None
         try:
             plugin = entry.load()
-            self._check_hooks(plugin, entry)
+            self.check_hooks(plugin)
             self.register(plugin, name=entry.name)
+            self.ask(plugin, writer)
+            if replaced := sdk_changes(before):
+                sys.modules.pop(entry.module, None)  # so that the next workspace sees it do the same
+                raise PluginError(f"it replaced {', '.join(replaced[:3])}: a plugin may add, not change")
         except (Exception, SystemExit) as error:  # a plugin that asks to end the process takes nobody else down
-            self._fail(entry, f"{type(error).__name__}: {error}")
-            return
-        writer = RegistryWriter(self.registry, entry.name)
-        try:
-            for impl in self.hook.affidavit_register.get_hookimpls():
-                if impl.plugin is plugin:
-                    impl.function(*[writer for _ in impl.argnames])
-        except (Exception, SystemExit) as error:
-            self.unregister(plugin)
+            restore(before)
+            if plugin is not None and self.is_registered(plugin):
+                self.unregister(plugin)
             self._fail(entry, f"{type(error).__name__}: {error}")
             return
         for registration in writer.added:
@@ -221,8 +257,14 @@ class PluginManager(pluggy.PluginManager):
     def _fail(self, entry: metadata.EntryPoint, reason: str) -> None:
         self.failures.append(PluginFailure(entry.name, _distribution(entry), reason))
 
-    def _check_hooks(self, plugin: object, entry: metadata.EntryPoint) -> None:
-        """Refuse hook implementations that would run around or after governance."""
+    def ask(self, plugin: object, writer: RegistryWriter) -> None:
+        """Let a plugin that is registered with this manager add its names to `writer`."""
+        for impl in self.hook.affidavit_register.get_hookimpls():
+            if impl.plugin is plugin:
+                impl.function(*[writer for _ in impl.argnames])
+
+    def check_hooks(self, plugin: object) -> None:
+        """Raise PluginError for a hook implementation that would run around or after governance."""
         for name in dir(plugin):
             options = self.parse_hookimpl_opts(plugin, name)
             if options is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _MADE_HERE = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"})
 """Files of a dist-info folder that the installer writes on this machine: they are not the wheel's."""
 
 _CODE = frozenset({".py", ".so", ".pyd"})
+
+_BUNDLED = frozenset({"affidavit", "affidavit_governance", "affidavit_plugins"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,8 @@ class Trust:
 def _unfit_sdk(distribution: metadata.Distribution) -> str | None:
     """Why this SDK is not one that `distribution` was written for, by what it requires of `affidavit`."""
     for line in distribution.requires or ():
+        if not line.lower().startswith("affidavit"):  # parsing all lines would take a third of the time in which a workspace opens
+            continue
         requirement = Requirement(line)
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if canonicalize_name(requirement.name) == "affidavit" and applies and not _fits(requirement, affidavit.__version__):
@@ -174,3 +179,29 @@ def _stowaway(distribution: metadata.Distribution, files: list[metadata.PackageP
             if found.suffix in _CODE and str(PurePosixPath(folder) / found.name) not in known:
                 return str(PurePosixPath(folder) / found.name)
     return None
+
+
+def owner_of(module: str, distribution: metadata.Distribution) -> str | None:
+    """Whose the file of `module` is, in words, where it is not one of `distribution`; None where it is, or may be.
+
+    A distribution that keeps no record of its files, as an editable one, may own whatever no other distribution and not Python itself owns.
+    """
+    top, name = module.partition(".")[0], canonicalize_name(str(distribution.metadata["Name"] or "unknown"))
+    if top in _BUNDLED:
+        return None if name == "affidavit" else "part of 'affidavit'"
+    if top in sys.stdlib_module_names:
+        return "part of Python"
+    listed = distribution.files is not None and not _is_editable(distribution)
+    if listed and module in _modules(distribution):
+        return None
+    others = sorted({canonicalize_name(owner) for owner in metadata.packages_distributions().get(top, ())} - {name})
+    if others:
+        return f"part of '{others[0]}'"
+    return "no file of its own" if listed else None
+
+
+def _modules(distribution: metadata.Distribution) -> set[str]:
+    """The modules among the distribution's files."""
+    code = [path for path in distribution.files or () if path.suffix in _CODE]
+    names = {".".join((*path.parent.parts, path.name.partition(".")[0])) for path in code}
+    return names | {name.removesuffix(".__init__") for name in names}

@@ -42,7 +42,9 @@ def test_every_check_has_a_specimen():
 
 def test_every_kind_has_a_sound_specimen_that_passes_each_of_its_checks():
     """A check that is skipped wherever nothing is wrong would prove nothing."""
-    assert {pen.subject.kind for pen in PENS} == {"plugin", *SUBJECTS}
+    passed: dict[str, set[str]] = {kind: set() for kind in ("plugin", *SUBJECTS)}
     for pen in PENS:
-        passed = {name for _, make in pen.sound for name, result in results(make()).items() if result.outcome is Outcome.PASSED}
-        assert passed == {each.name for each in CHECKS.values() if each.kind == pen.subject.kind}, pen.subject.kind
+        for _, make in pen.sound:
+            passed[pen.subject.kind] |= {name for name, result in results(make()).items() if result.outcome is Outcome.PASSED}
+    for kind, names in passed.items():
+        assert names == {each.name for each in CHECKS.values() if each.kind == kind}, kind

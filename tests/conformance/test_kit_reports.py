@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from xml.etree import ElementTree
@@ -124,32 +126,118 @@ def test_the_command_checks_an_installed_plugin(affidavit, install_plugin, tmp_p
     assert done.returncode == 0 and "conforms, governed" in done.stdout
 
 
+HOOK = "\nfrom affidavit import hookimpl\n\n@hookimpl\ndef affidavit_register(registry):\n    "
+SOUND = 'registry.add("model", "zoo.centroid", "tests.conformance.zoo.models:Centroid", capabilities={"probabilities"})'
+
+
 @pytest.mark.parametrize(
-    ("code", "says"),
+    ("code", "check", "says"),
     [
-        ("raise RuntimeError('broken on import')", "broken on import"),
+        ("raise RuntimeError('broken on import')", "importing_and_registering_come_to_an_end", "RuntimeError: broken on import (acme_bad_module"),
+        ("while True:\n    pass", "importing_and_registering_come_to_an_end", "not ended after 1 s, and stood in acme_bad_module"),
+        ("import os\nos._exit(0)", "importing_and_registering_come_to_an_end", "ended the process with the code 0"),
+        ("print('{]')" + HOOK + "pass", "importing_it_prints_nothing", "printed 3 bytes"),
         (
-            "import affidavit.workspace as w\nw.Workspace.train = lambda self: None\nfrom affidavit import hookimpl\n@hookimpl\ndef affidavit_register(registry): pass",
+            "import affidavit.workspace as w\nw.Workspace.train = None" + HOOK + "pass",
+            "importing_it_changes_nothing_of_the_sdk",
             "replaced affidavit",
         ),
-        ("import sklearn\nfrom affidavit import hookimpl\n@hookimpl\ndef affidavit_register(registry): pass", "imports pandas, scipy, sklearn"),
-        (
-            "from affidavit import hookimpl\n@hookimpl\ndef affidavit_register(registry):\n    registry.add('model', 'tabular.mlp', 'a:B')",
-            "registered before",
-        ),
-        (
-            "from affidavit import hookimpl\n@hookimpl\ndef affidavit_register(registry):\n    registry.add('model', 'acme.x', 'acme_absent:B')",
-            "acme_absent",
-        ),
+        ("import random\nrandom.seed(0)" + HOOK + "pass", "importing_it_leaves_the_process_alone", "Python's global random state"),
+        ("import sklearn" + HOOK + "pass", "importing_it_is_light", "scipy, sklearn: register paths"),
+        (HOOK + "registry.add('model', 'tabular.mlp', 'THIS_MODULE:B')", "it_loads", "registered before"),
+        (HOOK + "registry.add('model', 'acme.x', 'THIS_MODULE:Absent')", "it_is_imported", "Absent"),
     ],
 )
-def test_a_plugin_that_misbehaves_is_named_with_what_it_did(install_plugin, code, says, monkeypatch):
+def test_the_command_names_what_a_plugin_does_wrong_and_falls_over_nothing(affidavit, install_plugin, code, check, says):
+    module = install_plugin("acme_bad", code)
+    done = affidavit("check-plugin", "acme_bad", "--json", "--seconds", 2 if "while" in code else 40)
+    found = {result["check"]: result["message"] for result in json.loads(done.stdout)["results"] if result["outcome"] == "failed"}
+    assert says in found[check] and done.returncode == 1, found
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "acme_bad" in found[check] or module in found[check] or check == "it_is_imported"
+
+
+def test_what_would_harm_this_process_is_not_loaded_into_it(install_plugin):
     from affidavit.workspace import Workspace
 
-    monkeypatch.setattr(Workspace, "train", Workspace.train)  # put back what the plugin changes in this process
-    install_plugin("acme_bad", code)
-    report = check_plugin("acme_bad")
-    assert not report.ok and any(says in result.message for result in report.problems), str(report)
+    plain = Workspace.train
+    module = install_plugin("acme_bad", "import affidavit.workspace as w\nw.Workspace.train = None" + HOOK + "pass")
+    report = check_plugin("acme_bad", expected_failures={"importing_it_changes_nothing_of_the_sdk": "made by a test"})
+    assert module not in sys.modules and Workspace.train is plain
+    told = {result.check: result.message for result in report.problems}
+    assert "what it registers was not tried: it changes affidavit" in told["it_loads"] and not report.ok
+
+
+BROKEN_CLASSES = {
+    "hangs": ("while True:\n    pass", "not ended after"),
+    "ends": ("import os\nos._exit(3)", "ended the process with the code 3"),
+    "raises": ("raise SystemExit('no licence')", "asks to end the process"),
+    "patches": ("import affidavit.workspace as w\nw.Workspace.train = None\nclass It: pass", "changed affidavit.workspace.Workspace.train"),
+    "seeds": ("import numpy\nnumpy.random.seed(0)\nclass It: pass", "changed NumPy's global random state"),
+    "lacks": ("import acme_surely_absent", "acme_surely_absent"),
+}
+
+
+def test_a_class_whose_module_hangs_or_worse_is_named_and_the_others_are_tried(install_plugin, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, (code, _) in BROKEN_CLASSES.items():
+        (tmp_path / f"acme_{name}.py").write_text(code)
+    registers = [f"registry.add('service', 'acme.{name}', 'acme_{name}:It')" for name in BROKEN_CLASSES]
+    install_plugin("acme_bad", HOOK + "\n    ".join([*registers, SOUND]))
+    report = check_plugin("acme_bad", seconds=4)
+    told = {result.subject: result.message for result in report.problems if result.check == "it_is_imported"}
+    assert set(told) == {f"service acme.{name}" for name in BROKEN_CLASSES}
+    for name, (_, says) in BROKEN_CLASSES.items():
+        assert says in told[f"service acme.{name}"]
+    passed = {result.check for result in report.results if result.subject == "model zoo.centroid" and result.outcome is Outcome.PASSED}
+    assert {"predict_answers_every_row", "it_is_registered_and_comes_back"} <= passed
+    assert report.counts["missing"] == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("raise KeyError('gone')", "KeyError"), ("import threading\nthreading.Event().wait()", "longer than 4 s")]
+)
+def test_cases_that_cannot_be_loaded_are_named(install_plugin, tmp_path, monkeypatch, code, says):
+    module = install_plugin("acme_zoo", HOOK + "pass")
+    (tmp_path / "acme_cases.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "acme_cases", raising=False)
+    (points,) = [path for path in tmp_path.glob("site*/acme_zoo-1.0.dist-info/entry_points.txt") if module in path.read_text()]
+    points.write_text(points.read_text() + "[affidavit.conformance.v1]\nacme_zoo = acme_cases:CASES\n")
+    told = {result.check: result.message for result in check_plugin("acme_zoo", seconds=4).problems}
+    assert says in told["its_cases_load"]
+
+
+def test_what_hangs_once_is_not_waited_for_again():
+    release = threading.Event()
+    planned = [
+        (make(lambda subject: release.wait(30), name="first"), "a"),
+        (make(passes), "a"),
+        (make(passes, Tier.GOVERNANCE), "a"),
+        (make(passes), "b"),
+    ]
+    found = run_checks(planned, seconds=0.2)
+    release.set()
+    assert [result.outcome for result in found] == [Outcome.FAILED, Outcome.SKIPPED, Outcome.SKIPPED, Outcome.PASSED]
+    assert all(result.message == "first hung, and what hangs once is not waited for again" for result in found[1:3])
+
+
+def test_a_model_that_hangs_is_waited_for_once(install_plugin):
+    path = "tests.conformance.zoo.models:Sleeps"
+    install_plugin("acme_bad", HOOK + SOUND + f"\n    registry.add('model', 'zoo.sleeps', '{path}', capabilities={{'probabilities'}})")
+    begin = time.monotonic()
+    report = check_plugin("acme_bad", seconds=3)
+    found = [result for result in report.results if result.subject == "model zoo.sleeps"]
+    assert [result.check for result in found if result.outcome is Outcome.FAILED] == ["fit_learns_and_sets_the_signature"]
+    assert time.monotonic() - begin < 60 and len([result for result in found if result.outcome is Outcome.SKIPPED]) > 20
+    assert any(result.outcome is Outcome.PASSED for result in report.results if result.subject == "model zoo.centroid")
+
+
+def test_the_kit_itself_is_light():
+    """What the probe has loaded before it looks cannot be noticed as loaded by a plugin."""
+    code = "import sys, affidavit.testing.probe; from affidavit.testing.kinds.plugin import HEAVY; print(*{*HEAVY} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stdout + done.stderr
 
 
 def test_a_plugin_that_is_not_installed_is_an_error_with_those_that_are():

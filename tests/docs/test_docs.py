@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import BaseModel
+from tests.docs.pages import run_page
 
 from affidavit.policy import Policy, parse_model
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -51,12 +52,11 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
 
 
 def test_the_readmes_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[0]
     for name in ("german_credit.csv", "policy.yaml"):
         shutil.copy(ROOT / "examples/credit" / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AFFIDAVIT_HOME", str(tmp_path / "home"))
-    exec(compile(code, "README.md", "exec"), {})
+    run_page("README")
     assert (tmp_path / "audit.zip").stat().st_size > 10_000
     assert (tmp_path / "waterfall.png").read_bytes().startswith(b"\x89PNG")
     assert "affidavit/" in capsys.readouterr().out

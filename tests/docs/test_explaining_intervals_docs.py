@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.docs.pages import run_page
 
 from affidavit_governance.explain import estimate_shapley, shapley_values
 from affidavit_governance.explain.case import Options
@@ -19,12 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "explaining-intervals.md"
 
 
 def test_the_code_on_the_page_gives_what_the_page_shows() -> None:
-    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S))
-    runner = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
-    found: list[str] = []
-    runner.run(doctest.DocTestParser().get_doctest(code, {}, PAGE.name, str(PAGE), 0), out=found.append)
-    assert runner.tries >= 10
-    assert not found, "".join(found)
+    run_page("explaining-intervals", options=doctest.IGNORE_EXCEPTION_DETAIL)
 
 
 def test_the_refusal_on_the_page_has_these_words() -> None:

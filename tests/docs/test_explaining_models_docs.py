@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.docs.pages import run_page
 
 from affidavit.workspace import Workspace
 from affidavit_governance.explain.overall.losses import METRICS
@@ -27,12 +28,11 @@ def spaces(tmp_path_factory: pytest.TempPathFactory) -> Any:
         with Workspace(folder / "ws") as ws:
             train, test = ws.load(ROOT / "examples/credit/german_credit.csv", target="credit_risk", fields=PEOPLE).split(test=0.25, seed=7)
             model = ws.train("tabular.forest", train, trees=20)
-            spaces = {}
-            for page in ("explaining-models", "explaining-lime"):
-                spaces[page] = {"ws": ws, "model": model, "train": train, "test": test}
-                for block in re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.S):
-                    exec(compile(block, page, "exec"), spaces[page])
-            yield spaces
+            given = {"ws": ws, "model": model, "train": train, "test": test}
+            yield {
+                "explaining-models": run_page("explaining-models", dict(given)),
+                "explaining-lime": run_page("explaining-lime", dict(given)),
+            }
 
 
 def test_the_code_on_the_models_page_does_what_it_says(spaces: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.docs.pages import run_page
 
 import affidavit as af
 from affidavit.plugins import bundled_registry
@@ -41,12 +41,7 @@ def names(tmp_path):
 
 
 def test_the_examples_on_the_page_give_what_they_show(names):
-    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.S))
-    test = doctest.DocTestParser().get_doctest(code, names, "explaining-networks.md", None, 0)
-    runner, found = doctest.DocTestRunner(), []
-    runner.run(test, out=found.append)
-    assert runner.tries == 6
-    assert not found, "".join(found)
+    run_page("explaining-networks", names)
 
 
 def test_the_figures_on_the_page_are_the_codes():

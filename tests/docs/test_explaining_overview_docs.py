@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.main import get_command
+from tests.docs.pages import run_page
 
 import affidavit as af
-from affidavit.cli import app
 from affidavit.plugins import bundled_registry
 from affidavit_plugins.targets.http.explain import PARAMETERS
 from affidavit_plugins.targets.http.target import HttpOptions
@@ -26,9 +25,7 @@ def test_the_blocks_on_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with af.Workspace(tmp_path / "ws", actor="tester", passphrase="correct horse battery") as ws:
         data = ws.load(af.Dataset.from_arrow(rows).table, target="y", name="toy")
-        names = {"ws": ws, "model": ws.train("tabular.logistic", data), "test": data}
-        for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
-            exec(compile(block, "explaining.md", "exec"), names)
+        names = run_page("explaining", {"ws": ws, "model": ws.train("tabular.logistic", data), "test": data})
     assert names["replay"].bit_equal
     assert (tmp_path / "waterfall.png").stat().st_size > 5000 and (tmp_path / "record.json").exists()
 
@@ -44,14 +41,6 @@ def test_the_parameters_and_limits_of_the_server_are_on_the_page():
     section = PAGE[PAGE.index("## Over HTTP") :]
     assert all(f"`{name}`" in section for name in PARAMETERS)
     assert all(f"`{name}`" in section for name in HttpOptions.model_fields if name.startswith("max_explain"))
-
-
-def test_the_commands_on_the_page_exist_with_their_options():
-    commands = get_command(app).commands
-    for line in re.findall(r"^affidavit .*", PAGE, re.M):
-        words = line.split("  ")[0].split()
-        known = {option for parameter in commands[words[1]].params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known
 
 
 @pytest.mark.parametrize("page", sorted(set(re.findall(r"\]\(([a-z-]+\.md)\)", PAGE))))

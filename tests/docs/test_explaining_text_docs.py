@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
+
+from tests.docs.pages import blocks, run_page
 
 from affidavit_governance.explain.players.words import ABSENT, MOST_WORDS
 
@@ -12,10 +12,8 @@ PAGE = (Path(__file__).parents[2] / "docs/explaining-text.md").read_text()
 
 
 def test_the_code_on_the_page_runs() -> None:
-    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.S))
-    space: dict[str, Any] = {"__name__": "docs"}
-    exec(compile(code, "explaining-text.md", "exec"), space)
-    assert code.count("assert") >= 15
+    space = run_page("explaining-text")
+    assert sum(block.code.count("assert") for block in blocks("explaining-text")) >= 15
     assert space["found"].details["absent"] == ABSENT == "left out"
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import run_page
 
 from affidavit_governance.explain.pictures.canvas import ENDINGS
 from affidavit_governance.explain.pictures.html import ROWS_SHOWN
@@ -23,6 +23,5 @@ def test_the_tables_name_every_kind_and_every_ending() -> None:
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
-    exec(compile("\n".join(blocks), PAGE.name, "exec"), {"__name__": "page"})
+    run_page("explanation-pictures")
     assert {path.name for path in tmp_path.iterdir()} == {"waterfall.svg", "swarm.html", "importance.svg", "duration.svg", "rules.html"}

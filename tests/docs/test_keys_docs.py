@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import run_page
 from typer.main import get_command
 
 from affidavit.cli import app
@@ -66,9 +67,8 @@ def test_the_variables_and_figures_on_the_page_are_those_of_the_code() -> None:
 
 
 def test_the_registration_on_the_page_is_accepted() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", KEYS_PAGE, re.S)
     writer = RegistryWriter(bundled_registry(), "mine")
-    exec(compile(code, "keys.md", "exec"), {"registry": writer})
+    run_page("keys", {"registry": writer})
     assert [(entry.kind, entry.name) for entry in writer.added] == [("key_provider", "cupboard")]
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import doctest
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.docs.pages import blocks, run_page
 
 from affidavit.policy import MaskingPolicy
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/masking-names.md"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text("utf-8"), re.S)
 
 
 @pytest.fixture
@@ -36,19 +32,18 @@ def models(tmp_path: Path) -> Path:
 
 def test_the_examples_on_the_page_give_what_it_says(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(models)
-    test = doctest.DocTestParser().get_doctest("\n".join(blocks("python")), {}, PAGE.name, str(PAGE), 0)
-    runner = doctest.DocTestRunner()
-    found: list[str] = []
-    runner.run(test, out=found.append)
-    assert runner.tries >= 6
-    assert not found, "".join(found)
+    run_page("masking-names")
 
 
 def test_the_policies_on_the_page_are_policies_and_their_settings_exist() -> None:
     from affidavit_governance.masking.recognizers.presidio import PresidioSettings
     from affidavit_plugins.text.names import LABELS, NamesSettings
 
-    lines = {name: settings for block in blocks("yaml") for name, settings in MaskingPolicy(**yaml.safe_load(block)["masking"]).recognizers.items()}
+    lines = {
+        name: settings
+        for block in blocks("masking-names", "yaml")
+        for name, settings in MaskingPolicy(**yaml.safe_load(block.code)["masking"]).recognizers.items()
+    }
     assert NamesSettings(**lines["names"]).batch_size == NamesSettings.model_fields["batch_size"].default
     assert PresidioSettings(**lines["presidio"]).model == "models/spacy"
     page = PAGE.read_text("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from affidavit.hookspecs import hookimpl
 from affidavit.interfaces.governance import Stage
 from affidavit.pipeline import Pipeline
 from affidavit.plugins import GOVERNANCE_GROUP, PLUGIN_GROUP, PluginManager, Registry, RegistryWriter
+from affidavit.tampering import sdk_changes, sdk_state
 from affidavit.trust import Trust
 
 Install = Callable[..., None]
@@ -101,6 +103,24 @@ class TestLoading:
         assert "acme.mean" in manager.registry.names("model")
         assert "tabular.logistic" in manager.registry.names("model")
 
+    @pytest.mark.parametrize(
+        ("code", "what"),
+        [
+            ("from affidavit.pipeline import Pipeline\nPipeline.run = lambda self, *a, **k: None\n" + GOOD, "affidavit.pipeline.Pipeline.run"),
+            ("import affidavit.plugins\naffidavit.plugins.LIFECYCLE = ()\n" + GOOD, "affidavit.plugins.LIFECYCLE"),
+            (GOOD + "    import affidavit.errors\n    del affidavit.errors.nearest\n", "affidavit.errors.nearest"),
+        ],
+    )
+    def test_a_plugin_that_replaces_part_of_the_sdk_is_refused_and_the_part_put_back(self, install: Install, code: str, what: str) -> None:
+        plain = sdk_state()
+        install("acme", code)
+        install("other", HOOKIMPL + "@hookimpl\ndef affidavit_register(registry):\n    registry.add('model', 'other.mean', 'a:B')\n")
+        for _ in range(2):  # every manager tells of it, not only the first one in a process
+            manager = manager_with("acme", "other")
+            assert reasons(manager)["acme"] == f"PluginError: it replaced {what}: a plugin may add, not change"
+            assert sdk_changes(plain) == [] and "acme.mean" not in manager.registry.names("model")
+            assert {"other.mean", "tabular.mlp"} <= set(manager.registry.names("model"))
+
     def test_two_plugins_with_one_entry_point_name_are_both_refused(self, install: Install) -> None:
         install("acme", GOOD, entry="twin")
         install("emca", GOOD.replace("acme.mean", "emca.mean"), entry="twin")
@@ -124,10 +144,17 @@ class TestLoading:
         assert "registered before" in reasons(manager)["acme"]
         assert "acme.new" not in manager.registry.names("model")
 
-    def test_a_missing_library_of_an_extra_gives_the_pip_line(self, install: Install) -> None:
-        install("acme", GOOD)
-        with pytest.raises(MissingExtra, match=r"pip install 'affidavit\[acme\]'"):
-            manager_with("acme").registry.get("model", "acme.mean")
+    def test_a_missing_library_of_an_extra_gives_the_pip_line_of_the_plugins_own_distribution(self, install: Install) -> None:
+        install("acme-models", GOOD, entry="acme")
+        with pytest.raises(MissingExtra, match=r"pip install 'acme-models\[acme\]'"):
+            manager_with("acme-models").registry.get("model", "acme.mean")
+
+    def test_a_missing_library_of_a_bundled_extra_gives_the_pip_line_of_affidavit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "sklearn", None)
+        for name in [name for name in sys.modules if name.startswith(("affidavit_plugins.tabular", "sklearn."))]:
+            monkeypatch.delitem(sys.modules, name)
+        with pytest.raises(MissingExtra, match=r"pip install 'affidavit\[tabular\]'"):
+            manager_with().registry.get("model", "tabular.forest")
 
     def test_an_unknown_name_lists_the_known_ones_and_the_nearest(self) -> None:
         with pytest.raises(UsageError, match=r"Did you mean 'tabular.logistic'.*tabular.mlp"):

@@ -136,10 +136,11 @@ class PromoteDetails(_Record):
 
 
 class DeployDetails(_Record):
-    """An endpoint was started."""
+    """An endpoint was started, or files were handed over."""
 
     version: str
     target: str
+    files: dict[str, Sha256] = Field(default_factory=dict)
 
 
 class RevealedRecord(_Record):

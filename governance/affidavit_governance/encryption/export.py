@@ -65,14 +65,19 @@ class SignedModel(Endpoint):
     """
 
     def __init__(self, predictor: Predictor, folder: Path, public_key: bytes) -> None:
-        self._predictor, self.folder, self._key = predictor, folder, public_key
+        self._predictor: Predictor | None = predictor
+        self.folder, self._key = folder, public_key
 
     def predict(self, data: Dataset) -> Predictions:
-        """Predict inside governance."""
+        """Predict inside governance. Raises UsageError after `stop`."""
+        if self._predictor is None:
+            raise UsageError("This endpoint was stopped.", hint="The folder stays; deploy the version again for another endpoint.")
         return self._predictor.predict(data)
 
     def healthy(self) -> bool:
-        """Whether the folder still is what was signed."""
+        """Whether it was not stopped, and the folder still is what was signed."""
+        if self._predictor is None:
+            return False
         try:
             verify_folder(self.folder, self._key)
         except AffidavitError:
@@ -80,7 +85,8 @@ class SignedModel(Endpoint):
         return True
 
     def stop(self) -> None:
-        """Nothing runs; the folder stays."""
+        """Let go of the model; the folder stays."""
+        self._predictor = None
 
 
 def sign_artifact(artifact: Artifact, objects: Objects, keyring: Keyring, folder: Path) -> Path:

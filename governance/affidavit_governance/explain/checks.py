@@ -19,8 +19,8 @@ from affidavit.errors import PluginError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explanation import Counterfactuals, Explanation, GlobalExplanation
 from affidavit.interfaces.model import Metric, Predictions
+from affidavit.interfaces.outputs import explained_output
 from affidavit_governance.audit.dsse import canonical_json
-from affidavit_governance.explain.case import explained_output
 from affidavit_governance.explain.players.grouping import MASKED, Grouping
 from affidavit_governance.explain.records.signed import plain
 

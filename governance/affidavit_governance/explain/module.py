@@ -16,11 +16,11 @@ from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Counterfactuals, Explanation, GlobalExplanation
 from affidavit.interfaces.governance import Stage
 from affidavit.interfaces.model import Model, Predictions
+from affidavit.interfaces.outputs import relative_residual
 from affidavit.interfaces.schema import Role
-from affidavit_governance.explain.case import relative_residual
 from affidavit_governance.explain.checks import unrecordable, whole_changes, whole_description, whole_explanation
 from affidavit_governance.explain.planner import choose
-from affidavit_governance.explain.players.grouping import grouped, is_masked
+from affidavit_governance.explain.players.grouping import Grouping, grouped, is_masked
 from affidavit_governance.explain.records.signed import plain, seal_record
 from affidavit_governance.explain.release.leaving import Asked, Leaving
 from affidavit_governance.explain.release.whole import released_whole
@@ -128,11 +128,11 @@ class Module:
         return explainer, reason
 
     def _options(self, explainer: Explainer, model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The caller's options with those that governance adds; the policy's groups stay whole."""
+        """The caller's options with those that governance adds: every player of several fields, which the policy or masks keep together."""
         if not _is_names(given.get("immutable") or ()):
             raise UsageError("Option 'immutable' must be a list of fields.")
         added = {
-            "groups": self._with_groups(model, given)["groups"],
+            "groups": self._groups(model, given),
             "model_digest": self._workspace.model_digest(model),
             "immutable": sorted({*(given.get("immutable") or ()), *self._immutable(model)}),
         }
@@ -146,10 +146,20 @@ class Module:
         own = given.get("groups")
         if own is not None and not (isinstance(own, Mapping) and all(isinstance(name, str) and _is_names(fields) for name, fields in own.items())):
             raise UsageError("Option 'groups' must be a mapping from a player's name to a list of its fields.")
-        taken = next((name for name, fields in (own or {}).items() if name in groups and set(fields) != set(groups[name])), None)
+        whole = grouped(list(model.fitted.inputs), groups).members  # with the masked fields, as a record of an earlier call has them
+        same = {name: (set(fields), set(whole.get(name, fields))) for name, fields in groups.items()}
+        taken = next((name for name, fields in (own or {}).items() if name in same and set(fields) not in same[name]), None)
         if taken is not None:
             raise UsageError(f"The policy has another group of the name '{taken}' already.", hint="Give yours another name.")
         return {**given, "groups": {**(own or {}), **groups}}
+
+    def _players(self, model: Model, given: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        """The fields of each player."""
+        return grouped(list(model.fitted.inputs), self._with_groups(model, given)["groups"]).members
+
+    def _groups(self, model: Model, given: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        """The players that are no single field of the same name."""
+        return {name: fields for name, fields in self._players(model, given).items() if fields != (name,)}
 
     def _immutable(self, model: Model) -> set[str]:
         """Inputs of this model that the policy lets no change touch."""
@@ -179,9 +189,7 @@ class Module:
             Attributions do not add up to the model's answer within ``explain.max_residual``, or a local surrogate follows the model less
             well than ``explain.min_local_r2`` asks.
         """
-        groups = self._with_groups(model, given)["groups"]
-        grouping = grouped(list(model.fitted.inputs), groups)
-        explanation = whole_explanation(found, method=explainer.type, predictions=predictions, grouping=grouping)
+        explanation = whole_explanation(found, method=explainer.type, predictions=predictions, grouping=Grouping(self._players(model, given)))
         policy = self._workspace.policy.explain
         bound = policy.max_residual
         worst = float(relative_residual(explanation).max(initial=0.0))
@@ -204,7 +212,9 @@ class Module:
                 bound=policy.min_local_r2,
                 satisfy="Use another method, give a larger budget, or lower the bound.",
             )
-        return replace(explanation, details={**explanation.details, "reason": reason, "decision": _decision_rule(predictions)})
+        # An explainer that took the players from here need not repeat who they are.
+        told = {"groups": plain(self._groups(model, given))} if "groups" in explainer.accepts else {}
+        return replace(explanation, details={**told, **explanation.details, "reason": reason, "decision": _decision_rule(predictions)})
 
     def with_prediction(self, call: PredictCall, predictions: Predictions) -> Predictions:
         """Attach an explanation of each row to the answers."""

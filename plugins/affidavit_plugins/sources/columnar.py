@@ -34,14 +34,20 @@ class ParquetSource(FileSource):
             try:
                 with pq.ParquetFile(path) as file:
                     _check_names(file.schema_arrow)
-                    yield from file.iter_batches(batch_size=DEFAULT_BATCH_ROWS)
+                    for batch in file.iter_batches(batch_size=DEFAULT_BATCH_ROWS):
+                        batch.validate(full=True)
+                        yield batch
             except UNREADABLE:
                 raise damaged(path, "Parquet") from None
 
         try:
             with pq.ParquetFile(path) as file:
                 _check_names(file.schema_arrow)
-                return batches if stream else file.read()
+                if stream:
+                    return batches
+                table = file.read()
+                table.validate(full=True)  # pages have no checksums by default, so damaged text is read as what is no UTF-8
+                return table
         except UNREADABLE:
             raise damaged(path, "Parquet") from None
 

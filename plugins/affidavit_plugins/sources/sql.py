@@ -168,6 +168,8 @@ class _Database:
             raise InvalidInput(f"The {self.label} refused: {reason}.", hint="Check the URL, that the database runs, and the query.") from None
         except SQLAlchemyError as error:
             raise InvalidInput(f"The {self.label} cannot be read: {type(error).__name__}.", hint="Check the URL and the query.") from None
+        except UnicodeDecodeError:  # sqlite3 raises it while it looks for a query's table among the names of a damaged file
+            raise InvalidInput(f"The {self.label} holds text that is no UTF-8: it is damaged.", hint="Restore it from a copy.") from None
 
 
 def _array(name: str, values: Sequence[Any]) -> pa.Array:

@@ -63,7 +63,7 @@ class Additive(Coefficients):
 
     type = "tabular.additive"
     Params = AdditiveParams
-    capabilities = Capabilities(private_training=True, probabilities=True, linear=True)
+    capabilities = Capabilities(private_training=True, probabilities=True, linear=True, onnx=True)
     _encoder: Bins
 
     def _fit_plain(self, data: Dataset, signature: Signature, training: Training) -> None:

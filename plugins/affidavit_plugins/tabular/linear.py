@@ -13,9 +13,10 @@ from sklearn.linear_model import ElasticNet, LinearRegression, LogisticRegressio
 from affidavit.errors import IntegrityError, Refused, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.infer import class_labels
-from affidavit.interfaces.model import Capabilities, EncodedView, Signature, Task
+from affidavit.interfaces.model import Capabilities, EncodedView, OnnxView, Signature, Task
 from affidavit.interfaces.schema import Role
 from affidavit.interfaces.training import TrainingEngine
+from affidavit.onnx_format import INPUT, Graph
 from affidavit_plugins.tabular.base import ClassWeight, Examples, ScikitModel, TabularModel, TabularParams, bounded_target, class_factors
 from affidavit_plugins.tabular.torch_encoding import TableEncoding
 
@@ -112,6 +113,16 @@ class Coefficients(TabularModel):
             head=lambda products: self._answers(products + self._intercept),
         )
 
+    def onnx_view(self) -> OnnxView:
+        """One matrix product as a graph that reads the encoded rows."""
+        task, coefficients, intercept = self.fitted.task, self._coefficients, self._intercept
+        if task is Task.BINARY:  # the softmax of nothing and the log-odds
+            coefficients, intercept = np.vstack([np.zeros_like(coefficients), coefficients]), np.concatenate([[0.0], intercept])
+        graph = Graph((coefficients.shape[1],), np.float64)
+        scores = graph.add("Gemm", INPUT, coefficients, intercept, transB=1)
+        written = graph.probabilities(scores, len(coefficients)) if task.classifies else graph.values(scores)
+        return OnnxView(written, lambda data: {INPUT: self._encoder.transform(data)}, self._encoder.to_json())
+
     def _answers(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         return probabilities(scores) if self.fitted.task.classifies else scores[:, 0]
 
@@ -140,7 +151,7 @@ class Logistic(Coefficients, ScikitModel):
 
     type = "tabular.logistic"
     Params = LogisticParams
-    capabilities = Capabilities(private_training=True, probabilities=True, linear=True)
+    capabilities = Capabilities(private_training=True, probabilities=True, linear=True, onnx=True)
 
     def _check_task(self, task: Task) -> None:
         if task is Task.REGRESSION:
@@ -185,7 +196,7 @@ class Linear(Coefficients, ScikitModel):
 
     type = "tabular.linear"
     Params = LinearParams
-    capabilities = Capabilities(private_training=True, linear=True)
+    capabilities = Capabilities(private_training=True, linear=True, onnx=True)
 
     def _check_task(self, task: Task) -> None:
         if task is not Task.REGRESSION:

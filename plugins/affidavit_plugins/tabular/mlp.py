@@ -13,7 +13,7 @@ from pydantic import Field as Param
 from torch import Tensor, nn
 
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.model import Capabilities, EncodedView, TorchView
+from affidavit.interfaces.model import Capabilities, EncodedView, OnnxView, TorchView
 from affidavit.interfaces.training import TrainingEngine
 from affidavit_plugins.tabular.torch_encoding import TableEncoding
 from affidavit_plugins.torch_base.model import TorchModel, TorchParams
@@ -75,7 +75,7 @@ class MLP(TorchModel):
 
     type: ClassVar[str] = "tabular.mlp"
     Params = MLPParams
-    capabilities: ClassVar[Capabilities] = Capabilities(private_training=True, probabilities=True, torch_module=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(private_training=True, probabilities=True, torch_module=True, onnx=True)
     predict_dtype: ClassVar[torch.dtype] = torch.float64
     _encoding: TableEncoding
 
@@ -98,6 +98,16 @@ class MLP(TorchModel):
     def torch_view(self) -> TorchView:
         """The perceptron, with the field of each column of its input."""
         return replace(super().torch_view(), players=self._encoding.players)
+
+    def onnx_layers(self) -> Sequence[nn.Module]:
+        """The hidden layers and the output."""
+        module = self.module
+        assert isinstance(module, Perceptron)
+        return (*module.layers, module.output)
+
+    def onnx_view(self) -> OnnxView:
+        """The perceptron as a graph, with how columns become its input."""
+        return replace(super().onnx_view(), encoding=self._encoding.to_json())
 
     def encoded_view(self) -> EncodedView:
         """The perceptron in plain numpy, in double precision like `predict`."""

@@ -16,13 +16,17 @@ HERE = "affidavit_plugins.tabular"
 def affidavit_register(registry: RegistryWriter) -> None:
     """Add the tabular model types."""
     registry.add(
-        "model", "tabular.logistic", f"{HERE}.linear:Logistic", capabilities={"private_training", "probabilities", "linear"}, extra="tabular"
+        "model", "tabular.logistic", f"{HERE}.linear:Logistic", capabilities={"private_training", "probabilities", "linear", "onnx"}, extra="tabular"
     )
-    registry.add("model", "tabular.linear", f"{HERE}.linear:Linear", capabilities={"private_training", "linear"}, extra="tabular")
+    registry.add("model", "tabular.linear", f"{HERE}.linear:Linear", capabilities={"private_training", "linear", "onnx"}, extra="tabular")
     registry.add(
-        "model", "tabular.additive", f"{HERE}.additive:Additive", capabilities={"private_training", "probabilities", "linear"}, extra="tabular"
+        "model",
+        "tabular.additive",
+        f"{HERE}.additive:Additive",
+        capabilities={"private_training", "probabilities", "linear", "onnx"},
+        extra="tabular",
     )
     registry.add("model", "tabular.tree", f"{HERE}.trees:Tree", capabilities={"probabilities", "tree_ensemble"}, extra="tabular")
     registry.add("model", "tabular.forest", f"{HERE}.trees:Forest", capabilities={"probabilities", "tree_ensemble"}, extra="tabular")
     registry.add("model", "tabular.boosting", f"{HERE}.trees:Boosting", capabilities={"probabilities", "tree_ensemble"}, extra="tabular")
-    registry.add("model", "tabular.mlp", f"{HERE}.mlp:MLP", capabilities={"private_training", "probabilities", "torch_module"}, extra="torch")
+    registry.add("model", "tabular.mlp", f"{HERE}.mlp:MLP", capabilities={"private_training", "probabilities", "torch_module", "onnx"}, extra="torch")

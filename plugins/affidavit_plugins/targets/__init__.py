@@ -1,1 +1,1 @@
-"""Deployment targets: in the same process, and over HTTP."""
+"""Deployment targets: in the same process, over HTTP, and as an ONNX file."""

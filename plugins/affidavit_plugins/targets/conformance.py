@@ -1,7 +1,10 @@
-"""How the conformance kit tries what targets registers."""
+"""How the conformance kit tries the deployment targets."""
 
 from __future__ import annotations
 
-from affidavit.testing.subjects import Case
+from affidavit.testing import TargetCase
 
-CASES: list[Case] = []
+CASES = [
+    TargetCase(name="http", options={"port": 0}),
+    TargetCase(name="onnx", options=lambda folder: {"folder": folder / "out"}, registered=True),
+]

@@ -15,3 +15,4 @@ def affidavit_register(registry: RegistryWriter) -> None:
     """Add the deployment targets."""
     registry.add("target", "in-process", "affidavit_plugins.targets.in_process:InProcess")
     registry.add("target", "http", "affidavit_plugins.targets.http.target:Http", extra="serve")
+    registry.add("target", "onnx", "affidavit_plugins.targets.onnx.target:Onnx", extra="onnx")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Param
 from torch import Tensor, nn
 
-from affidavit.errors import IntegrityError, InvalidInput, UsageError
+from affidavit.errors import IntegrityError, InvalidInput, PluginError, UsageError
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.model import Model, Predictions, Signature, TorchView
-from affidavit.interfaces.schema import Role
+from affidavit.interfaces.model import Model, OnnxView, Predictions, Signature, TorchView
+from affidavit.interfaces.schema import Role, Schema
 from affidavit.interfaces.training import Progress, Training, TrainingEngine
+from affidavit.onnx_format import INPUT
 from affidavit_plugins.torch_base import loop
 from affidavit_plugins.torch_base.engine import PlainEngine
 from affidavit_plugins.torch_base.norms import follow_replacements
@@ -230,6 +231,24 @@ class TorchModel(Model):
         """The module, its input encoding and its score, for types with the capability `torch_module`."""
         return TorchView(self.module, self._first_argument, score=self._target.answers)
 
+    def onnx_layers(self) -> Sequence[nn.Module]:
+        """The module as layers applied one after the other to what `onnx_rows` gives, for types with the capability `onnx`."""
+        raise PluginError(f"Model type '{self.type}' does not say which layers its ONNX graph has.")
+
+    def onnx_rows(self, data: Dataset) -> Tensor:
+        """What the first of `onnx_layers` reads for conforming rows, in `predict_dtype`."""
+        return self._first_argument(data).to(self.predict_dtype)
+
+    def onnx_view(self) -> OnnxView:
+        """The layers with the answers as a graph, for types with the capability `onnx`; it computes in `predict_dtype`, as `predict` does."""
+        if not self.capabilities.onnx:
+            return super().onnx_view()
+        from affidavit_plugins.torch_base.onnx_layers import layered_graph
+
+        none = self.onnx_rows(_no_rows(self.fitted.inputs))
+        graph = layered_graph(self.onnx_layers(), self._target, none.new_zeros((1, *none.shape[1:])))
+        return OnnxView(graph, lambda data: {INPUT: self.onnx_rows(data).numpy()})
+
     def _first_argument(self, data: Dataset) -> Tensor:
         return self.collate(self.encode(self.fitted.conform(data)), torch.arange(len(data)))[0]
 
@@ -274,6 +293,12 @@ class TorchModel(Model):
             raise IntegrityError(f"The file '{name}' of this {self.type} does not fit its settings: other names or shapes.")
         # A copy, because the reader's arrays may be read-only and the module's must not be.
         module.load_state_dict({key: torch.from_numpy(np.array(array)) for key, array in tensors.items()}, strict=False)
+
+
+def _no_rows(inputs: Schema) -> Dataset:
+    """No rows of these columns, for the shape of their encoding."""
+    columns: dict[str, Any] = {field.name: np.zeros((0, *(field.shape or ()))) for field in inputs}
+    return Dataset.from_rows(columns, inputs)
 
 
 def default_batch_size(rows: int, *, private: bool) -> int:

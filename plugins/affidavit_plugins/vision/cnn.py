@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
@@ -9,7 +11,7 @@ from pydantic import Field as Param
 from torch import Tensor, nn
 
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.model import Capabilities
+from affidavit.interfaces.model import Capabilities, OnnxView
 from affidavit.interfaces.training import TrainingEngine
 from affidavit_plugins.torch_base.model import TorchModel, TorchParams
 from affidavit_plugins.vision.images import ImageEncoding
@@ -70,7 +72,7 @@ class CNN(TorchModel):
 
     type: ClassVar[str] = "vision.cnn"
     Params = CNNParams
-    capabilities: ClassVar[Capabilities] = Capabilities(private_training=True, probabilities=True, torch_module=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(private_training=True, probabilities=True, torch_module=True, onnx=True)
     predict_rows: ClassVar[int] = 256
     _encoding: ImageEncoding
 
@@ -85,6 +87,20 @@ class CNN(TorchModel):
     def encode(self, data: Dataset) -> Tensor:
         """The pixels in their own type: scaling waits for the batch, so that 8-bit images stay small."""
         return torch.tensor(self._encoding.pixels(data))
+
+    def onnx_layers(self) -> Sequence[nn.Module]:
+        """The convolutions and the head."""
+        module = self.module
+        assert isinstance(module, ConvNet)
+        return (module.features, module.head)
+
+    def onnx_rows(self, data: Dataset) -> Tensor:
+        """The pixels, divided as the network does first."""
+        return super().onnx_rows(data) / self._encoding.divisor
+
+    def onnx_view(self) -> OnnxView:
+        """The network as a graph, with how pixels become its input."""
+        return replace(super().onnx_view(), encoding=self._encoding.to_json())
 
     def defaults(self, *, private: bool) -> tuple[int, float]:
         """Epochs and learning rate; private epochs have fewer, larger steps, whose noise asks for more of them."""

@@ -17,6 +17,6 @@ def affidavit_register(registry: RegistryWriter) -> None:
         "model",
         "vision.cnn",
         "affidavit_plugins.vision.cnn:CNN",
-        capabilities={"private_training", "probabilities", "torch_module"},
+        capabilities={"private_training", "probabilities", "torch_module", "onnx"},
         extra="vision",
     )

@@ -18,6 +18,7 @@ from affidavit.cli.keys import keys_app
 from affidavit.cli.masking import add_commands as add_masking_commands
 from affidavit.cli.privacy import budget_app, privacy_app
 from affidavit.cli.reveal import reveal, shred
+from affidavit.cli.scaffold import new_plugin
 from affidavit.errors import AffidavitError, Refused, UsageError
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.add_typer(budget_app, name="budget")
 app.add_typer(keys_app, name="keys")
 app.add_typer(privacy_app, name="privacy")
 app.command("check-plugin")(check_plugin)
+app.command("new-plugin")(new_plugin)
 app.command()(reveal)
 app.command()(shred)
 add_explain_commands(app)

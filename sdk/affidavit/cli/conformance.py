@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def check_plugin(
         if not sign:
             raise UsageError(f"'{line}' is no expected failure.", hint="Write check=reason.")
         expected[name.strip()] = reason.strip()
-    with progress(f"Checking {plugin}") as told:
+    with progress(f"Checking {plugin}") as told, redirect_stdout(sys.stderr):  # what a plugin prints is no part of the JSON
         report = check(plugin, expected_failures=expected, seconds=seconds, report=lambda done, total, what: told(done, total))
     if junit is not None:
         write_atomic(junit, report.to_junit().encode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from affidavit.errors import UsageError
@@ -31,9 +33,18 @@ class Predictor(Protocol):
 
 
 class Endpoint(ABC):
-    """A running deployment. Use as a context manager to stop it on the way out."""
+    """A running deployment. Use as a context manager to stop it on the way out.
+
+    Attributes
+    ----------
+    url
+        Where it listens, if it does.
+    files
+        Hex SHA-256 of each file that was handed over, by name; they stand in the evidence of the deployment.
+    """
 
     url: str | None = None
+    files: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def predict(self, data: Dataset) -> Predictions:

@@ -21,8 +21,9 @@ class Explainer(ABC):
     scope
         What it explains and so what it returns: ``"rows"`` an `Explanation`, ``"model"`` a `GlobalExplanation`, ``"changes"`` `Counterfactuals`.
     accepts
-        Which options governance may add: ``"groups"`` (fields that are one player together, from the policy), ``"model_digest"`` (for the keys
-        of everything random), ``"immutable"`` (fields that a counterfactual may not change).
+        Which options governance may add: ``"groups"`` (by the player's name the fields that are one player together: the policy's groups, and
+        all masked fields, without which no explanation of rows leaves a workspace), ``"model_digest"`` (for the keys of everything random),
+        ``"immutable"`` (fields that a counterfactual may not change).
     """
 
     type: ClassVar[str]
@@ -36,10 +37,13 @@ class Explainer(ABC):
         Parameters
         ----------
         options
-            ``label`` (the class to explain), ``seed``, ``budget`` (model rows), ``report`` (progress); each explainer says which it takes.
+            ``label`` (the class to explain), ``seed``, ``budget`` (model rows, for each explained row or for the model as a whole), ``report``
+            (progress); each explainer says which it takes, and raises UsageError for any other.
 
         Raises
         ------
         InvalidInput
-            The background has other columns or a single row, or the model's answers cannot be explained.
+            Rows or background lack a column, the background has a single row, or the model's answers cannot be explained.
+        UsageError
+            An option is unknown or does not fit.
         """

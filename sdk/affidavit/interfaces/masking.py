@@ -147,8 +147,8 @@ def read_settings(kind: type[S], settings: Mapping[str, Any], *, whose: str) -> 
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         known = list(kind.model_fields)
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
+        name = str(next(iter(first["loc"]), ""))  # what follows may be the key of a mapping, which is a value
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             hint = f"Settings: {', '.join(known)}." if known else "It takes none."
             raise UsageError(f"{whose} has no setting '{name}'.{nearest(name, known)}", hint=hint) from None
         where = f", setting '{name}'" if name else ""

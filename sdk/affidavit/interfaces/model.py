@@ -59,7 +59,7 @@ class Capabilities:
     token_inputs
         The input is text that the model splits into tokens.
     onnx
-        The model can be exported to ONNX.
+        `onnx_view` gives the model as an ONNX graph.
     streaming
         `fit` reads batches and never loads the whole data set.
     """
@@ -278,6 +278,26 @@ class TorchView:
     score: Callable[[Any], Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OnnxView:
+    """A model as an ONNX graph, for runtimes without this library.
+
+    Attributes
+    ----------
+    graph
+        The bytes of a self-contained ONNX file: the same for one model each time, without external data, notes or paths. Its first axis is the
+        rows, one or more. Its only output is what `predict` answers: ``probabilities`` (rows × classes) or ``values`` (shape rows).
+    encode
+        Turns conforming rows into the arrays that the graph reads, by the names of its inputs, rows first.
+    encoding
+        What `encode` does, as a JSON object; None where it cannot be said so. Whoever runs the graph elsewhere has to do the same.
+    """
+
+    graph: bytes
+    encode: Callable[[Dataset], Mapping[str, NDArray[Any]]]
+    encoding: Mapping[str, Any] | None = None
+
+
 ParamsType = type[BaseModel]
 """Named outside `Model`, whose attribute `type` hides the built-in one."""
 
@@ -358,6 +378,10 @@ class Model(ABC):
     def torch_view(self) -> TorchView:
         """The module and its input encoding, for types with `torch_module`."""
         raise PluginError(f"Model type '{self.type}' has no torch view.")
+
+    def onnx_view(self) -> OnnxView:
+        """The model as an ONNX graph with its input encoding, for types with `onnx`. Raises MissingExtra where onnx is not installed."""
+        raise PluginError(f"Model type '{self.type}' has no ONNX view.")
 
 
 def _warn_outside_governance(method: Callable[..., Any]) -> Callable[..., Any]:

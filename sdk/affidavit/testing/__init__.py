@@ -5,13 +5,14 @@ in the plugin's own pytest tests.
 """
 
 from affidavit.testing.checks import CheckFailed, Skip
-from affidavit.testing.kinds.explainer import ExplainerCase
-from affidavit.testing.kinds.key_provider import KeyProviderCase
+from affidavit.testing.keeping import keep_artifact
+from affidavit.testing.kinds.explainer.subject import ExplainerCase
+from affidavit.testing.kinds.key_provider.subject import KeyProviderCase
 from affidavit.testing.kinds.model.subject import ModelCase
-from affidavit.testing.kinds.operator import OperatorCase
-from affidavit.testing.kinds.recognizer import RecognizerCase
-from affidavit.testing.kinds.source import SourceCase
-from affidavit.testing.kinds.target import TargetCase
+from affidavit.testing.kinds.operator.subject import OperatorCase
+from affidavit.testing.kinds.recognizer.subject import RecognizerCase
+from affidavit.testing.kinds.source.subject import SourceCase
+from affidavit.testing.kinds.target.subject import TargetCase
 from affidavit.testing.kit import check_plugin
 from affidavit.testing.report import Outcome, Report, Result, Tier
 
@@ -30,4 +31,5 @@ __all__ = [
     "TargetCase",
     "Tier",
     "check_plugin",
+    "keep_artifact",
 ]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from affidavit.errors import UsageError, nearest
+from affidavit.testing.process_state import put_back
 from affidavit.testing.report import Outcome, Result, Tier
+
+R = TypeVar("R")
 
 SECONDS = 60.0
 """What one check may take: fitting a small model takes one or two, and a plugin that hangs is found in a minute."""
@@ -17,6 +21,10 @@ SECONDS = 60.0
 
 class CheckFailed(AssertionError):
     """A check's verdict: what is wrong, and what to do."""
+
+
+class Hung(CheckFailed):
+    """It took longer than it may, and was left behind in its thread."""
 
 
 class Skip(Exception):
@@ -70,10 +78,15 @@ def check(kind: str, tier: Tier, *, needs: Iterable[str] = ()) -> Callable[[Call
     return enter
 
 
+def checks_of(kind: str) -> list[Check]:
+    """The checks of `kind`, tier after tier."""
+    return sorted((each for each in CHECKS.values() if each.kind == kind), key=lambda each: list(Tier).index(each.tier))
+
+
 def chosen(kind: str, capabilities: Iterable[str] = ()) -> list[Check]:
-    """The checks of `kind` that apply to a subject with these capabilities."""
+    """The checks of `kind` that apply to a subject with these capabilities, tier after tier."""
     claimed = frozenset(capabilities)
-    return [each for each in CHECKS.values() if each.kind == kind and each.needs <= claimed]
+    return [each for each in checks_of(kind) if each.needs <= claimed]
 
 
 def known(expected_failures: Mapping[str, str]) -> None:
@@ -98,25 +111,40 @@ def run_check(each: Check, subject: Any, *, expected: str | None = None, seconds
         Why it may fail; then a pass is reported too, so that the entry goes when its reason has gone.
     """
     begin = time.monotonic()
-    raised: list[BaseException] = []
-    done = threading.Event()
-
-    def work() -> None:
-        try:
-            each.run(subject)
-        except BaseException as error:
-            raised.append(error)
-        done.set()
-
-    threading.Thread(target=work, name=f"check {each.name}", daemon=True).start()
-    if not done.wait(seconds):
-        raised.append(CheckFailed(f"it took longer than {seconds:g} s and was left behind"))
-    outcome, message = _verdict(raised[0] if raised else None)
+    _, error = _attempt(seconds, lambda: each.run(subject), f"check {each.name}")
+    outcome, message = _verdict(error)
     if expected is not None and outcome is Outcome.FAILED:
         outcome, message = Outcome.EXPECTED_FAILURE, expected
     elif expected is not None and outcome is Outcome.PASSED:
         outcome, message = Outcome.UNEXPECTED_PASS, f"it was expected to fail ({expected}) and passed: take the entry out"
-    return Result(str(subject), each.name, each.tier, outcome, message, time.monotonic() - begin)
+    return Result(str(subject), each.name, each.tier, outcome, message, time.monotonic() - begin, hung=isinstance(error, Hung))
+
+
+def within(seconds: float, call: Callable[[], R]) -> R:
+    """What `call` gives, run in a thread of its own. Raises Hung where it takes longer, CheckFailed where it asks to end the process."""
+    value, error = _attempt(seconds, call, "call")
+    if error is None:
+        return value  # type: ignore[return-value]  # there is one where nothing was raised
+    if not isinstance(error, Exception):
+        raise CheckFailed(f"it raised {type(error).__name__}, which asks to end the process.")
+    raise error
+
+
+def _attempt(seconds: float, call: Callable[[], R], name: str) -> tuple[R | None, BaseException | None]:
+    ended: list[tuple[R | None, BaseException | None]] = []
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            ended.append((call(), None))
+        except BaseException as error:
+            ended.append((None, error))
+        done.set()
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    if not done.wait(seconds):
+        return None, Hung(f"it took longer than {seconds:g} s and was left behind")
+    return ended[0]
 
 
 def run_checks(
@@ -128,20 +156,38 @@ def run_checks(
 ) -> list[Result]:
     """Run checks in their order.
 
-    What fails a check of the tier `api` is not put through the others, which would only tell of the same fault again.
+    What fails a check of the tier `api` is not put through the others, which would only tell of the same fault again. What hangs is put through no
+    other check at all: the next would wait in the same place.
     """
     results: list[Result] = []
     broken: set[str] = set()
-    for each, subject in planned:
-        before(each, subject)
-        if each.tier is not Tier.API and str(subject) in broken:
-            results.append(Result(str(subject), each.name, each.tier, Outcome.SKIPPED, "its checks of the tier api failed first", 0.0))
-            continue
-        result = run_check(each, subject, expected=expected_reason(expected or {}, each, subject), seconds=seconds)
-        results.append(result)
-        if each.tier is Tier.API and result.outcome is Outcome.FAILED:
-            broken.add(str(subject))
+    hung: dict[str, str] = {}
+    before_subject, last = ExitStack(), None
+    with before_subject:
+        for each, subject in planned:
+            before(each, subject)
+            if subject is not last:  # what one subject leaves behind is not the next one's
+                before_subject.close()
+                before_subject.enter_context(put_back())
+                last = subject
+            if str(subject) in hung:
+                results.append(Result(str(subject), each.name, each.tier, Outcome.SKIPPED, after_hanging(hung[str(subject)]), 0.0))
+                continue
+            if each.tier is not Tier.API and str(subject) in broken:
+                results.append(Result(str(subject), each.name, each.tier, Outcome.SKIPPED, "its checks of the tier api failed first", 0.0))
+                continue
+            result = run_check(each, subject, expected=expected_reason(expected or {}, each, subject), seconds=seconds)
+            results.append(result)
+            if each.tier is Tier.API and result.outcome is Outcome.FAILED:
+                broken.add(str(subject))
+            if result.hung:
+                hung[str(subject)] = each.name
     return results
+
+
+def after_hanging(check: str) -> str:
+    """Why nothing else is tried once `check` has hung."""
+    return f"{check} hung, and what hangs once is not waited for again"
 
 
 def expected_reason(reasons: Mapping[str, str], each: Check, subject: Any) -> str | None:

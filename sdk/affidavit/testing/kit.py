@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from itertools import chain
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from affidavit.errors import AffidavitError, UsageError, nearest
+from affidavit.errors import AffidavitError, PluginError, UsageError, nearest
 from affidavit.plugins import PLUGIN_GROUP, PluginInfo, PluginManager, Registration
 from affidavit.testing.catalogue import SUBJECTS
-from affidavit.testing.checks import SECONDS, Check, chosen, known, run_checks
-from affidavit.testing.kinds.plugin import PluginSubject
+from affidavit.testing.checks import SECONDS, Check, chosen, known, run_checks, within
+from affidavit.testing.kinds.plugin import SECONDS as IMPORT_SECONDS
+from affidavit.testing.kinds.plugin import PluginCase, PluginSubject
+from affidavit.testing.process_state import put_back
 from affidavit.testing.report import Outcome, Report, Result, Tier
 from affidavit.testing.subjects import Case, spoken
 
@@ -62,10 +65,11 @@ def check_plugin(
         for result in run_checks(planned, expected=expected, seconds=seconds, before=before):
             results.append(result)
 
-    modules = [PluginSubject(entry) for entry in entries]
+    limit = PluginCase(seconds=min(IMPORT_SECONDS, seconds / 2))
+    modules = [PluginSubject(entry, entry.name, case=limit) for entry in entries]
     first = [(each, subject) for subject in modules for each in chosen("plugin")]
     run(first, len(first))
-    failures, planned = _registrations([subject for subject in modules if subject.may_be_loaded], given)
+    failures, planned = _registrations(modules, given, seconds)
     total = len(first) + len(planned)
     run(planned, total)
     return Report(plugin, (*failures, *results), len(failures) + total)
@@ -82,47 +86,61 @@ def _entries(plugin: str) -> list[metadata.EntryPoint]:
     return found
 
 
-def _registrations(modules: Sequence[PluginSubject], given: Sequence[Case]) -> tuple[list[Result], list[tuple[Check, Any]]]:
+def _registrations(modules: Sequence[PluginSubject], given: Sequence[Case], seconds: float) -> tuple[list[Result], list[tuple[Check, Any]]]:
     """What could not be loaded, and the checks of everything that the plugins register."""
     failures: list[Result] = []
-    loaded: list[tuple[PluginManager, PluginInfo]] = []
+    loaded: list[tuple[PluginSubject, PluginManager, PluginInfo]] = []
     brought: list[Case] = []
     for subject in modules:
-        distribution = subject.entry.dist
-        manager = PluginManager([str(distribution.name)] if distribution is not None else [])
-        manager.load_plugins()
-        info = next((found for found in manager.plugins if found.name == subject.entry.name), None)
+        manager, info, why = _loaded(subject)
         if info is None:
-            why = next((failure.reason for failure in manager.failures if failure.name == subject.entry.name), "it was not loaded")
-            failures.append(Result(str(subject), "it_loads", Tier.API, Outcome.FAILED, why, 0.0))
+            failures.append(_failed(str(subject), "it_loads", f"what it registers was not tried: {why}"))
             continue
-        loaded.append((manager, info))
+        loaded.append((subject, manager, info))
         try:
-            brought += _brought(subject.entry)
+            brought += within(seconds, partial(_brought, subject.entry))
         except Exception as error:  # the plugin's own code
-            failures.append(Result(str(subject), "its_cases_load", Tier.API, Outcome.FAILED, f"{type(error).__name__}: {error}", 0.0))
-    entries = list(chain.from_iterable(info.registrations for _, info in loaded))
-    _all_known(given, entries)
+            failures.append(_failed(str(subject), "its_cases_load", f"{type(error).__name__}: {error}"))
+    _all_known(given, list(chain.from_iterable(info.registrations for _, _, info in loaded)))
     planned: list[tuple[Check, Any]] = []
-    for manager, info in loaded:
+    for subject, manager, info in loaded:
+        faults = subject.faults_of_paths(seconds=seconds)
         for entry in info.registrations:
-            planned += _checks(manager, entry, _cases_of(entry, given) or _cases_of(entry, brought), failures)
+            planned += _checks(manager, entry, _cases_of(entry, given) or _cases_of(entry, brought), faults.get(entry.path), failures)
     return failures, planned
 
 
-def _checks(manager: PluginManager, entry: Registration, cases: Sequence[Case], failures: list[Result]) -> list[tuple[Check, Any]]:
-    """The checks of one registration in each of its cases."""
-    kind = SUBJECTS.get(entry.kind)
-    if kind is None:
-        return []
+def _loaded(subject: PluginSubject) -> tuple[PluginManager, PluginInfo | None, str]:
+    """A manager that has loaded the plugin, and what it says of it or why it has not. What would harm this process is not loaded."""
+    distribution, name = subject.entry.dist, subject.entry.name
+    manager = PluginManager([str(distribution.name)] if distribution is not None else [])
+    if subject.unfit:
+        return manager, None, subject.unfit
+    with put_back():
+        manager.load_plugins()
+    info = next((found for found in manager.plugins if found.name == name), None)
+    return manager, info, next((failure.reason for failure in manager.failures if failure.name == name), "it was not loaded")
+
+
+def _checks(manager: PluginManager, entry: Registration, cases: Sequence[Case], fault: str | None, failures: list[Result]) -> list[tuple[Check, Any]]:
+    """The checks of one registration in each of its cases; none, and a failure more, where it cannot be imported."""
     try:
+        if fault is not None:
+            raise PluginError(fault)
         value = manager.registry.get(entry.kind, entry.name)
     except AffidavitError as error:
-        failures.append(Result(spoken(entry.kind, entry.name), "it_is_imported", Tier.API, Outcome.FAILED, str(error), 0.0))
+        failures.append(_failed(spoken(entry.kind, entry.name), "it_is_imported", str(error)))
+        return []
+    kind = SUBJECTS.get(entry.kind)
+    if kind is None:
         return []
     tried: Sequence[Case | None] = cases or [None]
     subjects = [kind(value, entry.name, entry.capabilities, case) for case in tried]
     return [(each, subject) for subject in subjects for each in chosen(entry.kind, entry.capabilities)]
+
+
+def _failed(subject: str, check: str, why: str) -> Result:
+    return Result(subject, check, Tier.API, Outcome.FAILED, why, 0.0)
 
 
 def _brought(plugin: metadata.EntryPoint) -> list[Case]:

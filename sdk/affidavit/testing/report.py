@@ -45,6 +45,8 @@ class Result:
         What is wrong and what to do; the reason of a skip or of an expected failure.
     seconds
         How long it took.
+    hung
+        Whether it was left behind when its time was over.
     """
 
     subject: str
@@ -53,6 +55,7 @@ class Result:
     outcome: Outcome
     message: str
     seconds: float
+    hung: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,35 @@ import pytest
 
 from affidavit.errors import UsageError
 from affidavit.testing.catalogue import SUBJECTS
-from affidavit.testing.checks import CHECKS, SECONDS, Check, expected_reason, known, run_check
+from affidavit.testing.checks import SECONDS, Check, after_hanging, checks_of, expected_reason, known, run_check
+from affidavit.testing.process_state import put_back
 from affidavit.testing.report import Outcome, Tier
 from affidavit.testing.subjects import Case, Subject
+
+
+def _test(each: Check) -> Callable[[Suite, Subject[Any]], None]:
+    def test(self: Suite, subject: Subject[Any]) -> None:
+        if not each.needs <= subject.claimed:
+            pytest.skip(f"only for {', '.join(sorted(each.needs))}")
+        if type(self)._hung:
+            pytest.skip(after_hanging(type(self)._hung))
+        if each.tier is not Tier.API and type(self)._broken:
+            pytest.skip("its checks of the tier api failed first")
+        with put_back():
+            result = run_check(each, subject, expected=expected_reason(self.expected_failures, each, subject), seconds=self.seconds)
+        if result.hung:
+            type(self)._hung = each.name
+        if result.outcome is Outcome.SKIPPED:
+            pytest.skip(result.message)
+        if result.outcome is Outcome.EXPECTED_FAILURE:
+            pytest.xfail(result.message)
+        if result.outcome is not Outcome.PASSED:
+            type(self)._broken = type(self)._broken or each.tier is Tier.API
+            pytest.fail(f"{result.subject}, {result.check}: {result.message}", pytrace=False)
+
+    test.__name__ = f"test_{each.name}"
+    test.__doc__ = each.summary
+    return test
 
 
 class Suite:
@@ -40,15 +66,15 @@ class Suite:
     seconds: ClassVar[float] = SECONDS
     _subject: ClassVar[Subject[Any] | None] = None
     _broken: ClassVar[bool] = False
+    _hung: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         known(cls.expected_failures)
-        cls._subject, cls._broken = None, False
+        cls._subject, cls._broken, cls._hung = None, False, ""
         if "kind" in cls.__dict__:
-            for each in CHECKS.values():
-                if each.kind == cls.kind:
-                    setattr(cls, f"test_{each.name}", _test(each))
+            for each in checks_of(cls.kind):
+                setattr(cls, f"test_{each.name}", _test(each))
 
     @pytest.fixture
     def case(self) -> Case | None:
@@ -111,23 +137,3 @@ class ExplainerSuite(Suite):
     """Every check of an explainer. Fixtures: ``explainer``, the class; ``case``, an `ExplainerCase`."""
 
     kind = "explainer"
-
-
-def _test(each: Check) -> Callable[[Suite, Subject[Any]], None]:
-    def test(self: Suite, subject: Subject[Any]) -> None:
-        if not each.needs <= subject.claimed:
-            pytest.skip(f"only for {', '.join(sorted(each.needs))}")
-        if each.tier is not Tier.API and type(self)._broken:
-            pytest.skip("its checks of the tier api failed first")
-        result = run_check(each, subject, expected=expected_reason(self.expected_failures, each, subject), seconds=self.seconds)
-        if result.outcome is Outcome.SKIPPED:
-            pytest.skip(result.message)
-        if result.outcome is Outcome.EXPECTED_FAILURE:
-            pytest.xfail(result.message)
-        if result.outcome is not Outcome.PASSED:
-            type(self)._broken = type(self)._broken or each.tier is Tier.API
-            pytest.fail(f"{result.subject}, {result.check}: {result.message}", pytrace=False)
-
-    test.__name__ = f"test_{each.name}"
-    test.__doc__ = each.summary
-    return test

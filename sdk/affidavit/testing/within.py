@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from affidavit.interfaces.dataset import Dataset
 from affidavit.plugins import Registration
 from affidavit.testing.subjects import Subject
 from affidavit.workspace import Workspace
+
+T = TypeVar("T")
 
 PLANTED = ("jana.planted@example.org", "+49 30 23125777", "DE89370400440532013000")
 """An e-mail address of the name reserved by RFC 2606, a number and an account that belong to nobody we know of."""
@@ -27,6 +30,14 @@ def governed(subject: Subject[Any], *, value: Any = None, **policy: Any) -> Iter
             yield workspace
 
 
+def kept(holder: object, context: AbstractContextManager[T]) -> T:
+    """What `context` gives, open until nobody has `holder` any more; so `context` must not hold it either."""
+    stack = ExitStack()
+    value = stack.enter_context(context)
+    weakref.finalize(holder, stack.close)
+    return value
+
+
 def enter(workspace: Workspace, subject: Subject[Any], *, value: Any = None) -> None:
     """Make `workspace` know `subject`, or `value` in its place."""
     key = (subject.kind, subject.name)
@@ -39,3 +50,9 @@ def load(workspace: Workspace, data: Dataset) -> Dataset:
     fields = {field.name: {"type": str(field.type), "role": str(field.role)} for field in data.schema}
     target = data.schema.target
     return workspace.load(data.table, target=None if target is None else target.name, fields=fields, name=data.name)
+
+
+def in_the_clear(workspace: Workspace, values: Iterable[str]) -> bool:
+    """Whether one of `values` stands in a file of the workspace, which must be a folder."""
+    contents = [path.read_bytes() for path in Path(workspace.store.location).rglob("*") if path.is_file()]
+    return any(value.encode() in content for content in contents for value in values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 import time
 
 import numpy as np
@@ -87,9 +88,9 @@ class OtherName(Centroid):
     type = "zoo.another"
 
 
-@caught_by("model_is_what_it_registered", capabilities=["probabilities", "streaming"])
-class ClaimsMore(Centroid):
-    pass
+@caught_by("model_is_what_it_registered", capabilities=[])
+class RegistersLess(Centroid):
+    """Its class claims what its registration does not."""
 
 
 @caught_by("fit_learns_and_sets_the_signature")
@@ -361,3 +362,12 @@ class LearnsNothing(Centroid):
         super().fit(data, training)
         self.centres = self.centres * 0
         return self
+
+
+class Sleeps(Centroid):
+    """Never comes back from `fit`; in no pen, because each run of it costs the whole time that a check may take."""
+
+    type = "zoo.sleeps"
+
+    def fit(self, data, training=None):
+        threading.Event().wait()

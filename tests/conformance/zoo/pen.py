@@ -23,12 +23,15 @@ class Pen:
         How a specimen is tried that brings no case of its own.
     capabilities
         What a specimen claims that says nothing else.
+    prepare
+        Makes of a specimen what the subject is given.
     """
 
     subject: type[Subject[Any]]
     name: str
     case: Case | None = None
     capabilities: tuple[str, ...] = ()
+    prepare: Callable[[Any], Any] = lambda specimen: specimen
     sound: list[tuple[str, Callable[[], Subject[Any]]]] = field(default_factory=list)
     broken: dict[str, list[tuple[str, Callable[[], Subject[Any]]]]] = field(default_factory=dict)
 
@@ -50,4 +53,4 @@ class Pen:
 
     def _maker(self, value: Any, case: Case | None, capabilities: Iterable[str] | None) -> Callable[[], Subject[Any]]:
         claimed = frozenset(self.capabilities if capabilities is None else capabilities)
-        return lambda: self.subject(value, self.name, claimed, case or self.case)
+        return lambda: self.subject(self.prepare(value), self.name, claimed, case or self.case)

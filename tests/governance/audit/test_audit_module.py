@@ -222,9 +222,12 @@ def test_loading_and_deploying_fit_their_schemas(audited: Audited, tmp_path: Pat
     load: dict[str, Any] = {"reader": reader, "source": tmp_path, "name": "tiny", "target": "y", "fields": {}, "options": {}}
     audited.hook.affidavit_load(call=LoadCall(workspace, workspace.actor, **load))
     deploy: dict[str, Any] = {"deployment": target, "predictor": None, "version": VERSION, "options": {}}
-    audited.hook.affidavit_deploy(call=DeployCall(workspace, workspace.actor, **deploy))
-    assert [entry.predicate["status"] for entry in audited.outcomes()] == ["done", "done"]
-    assert audited.outcomes()[0].predicate["details"]["rows"] == 2
+    for files in ({}, {"model.onnx": "0" * 64}):
+        audited.inner.act = lambda call, files=files: SimpleNamespace(files=files)
+        audited.hook.affidavit_deploy(call=DeployCall(workspace, workspace.actor, **deploy))
+    assert [entry.predicate["status"] for entry in audited.outcomes()] == ["done", "done", "done"]
+    loaded, served, handed_over = (entry.predicate["details"] for entry in audited.outcomes())
+    assert loaded["rows"] == 2 and "files" not in served and handed_over["files"] == {"model.onnx": "0" * 64}
 
 
 def test_a_prediction_leaves_a_line_and_no_personal_data(audited: Audited, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from keys_workspace import close, fill, open_workspace, read_all
+from tests.governance.encryption.softhsm import PIN, SOFTHSM, token
 
 from affidavit.errors import AffidavitError, IntegrityError, MissingExtra, UsageError
 from affidavit.interfaces.keys import KeyOwner
@@ -26,10 +26,6 @@ from affidavit_governance.encryption.providers.choosing import make
 CONTEXT = {"purpose": "affidavit keyring", "workspace": "a" * 32, "keyring": "b" * 16}
 OWNER = KeyOwner("a" * 32, "ws")
 SECRET = bytes(range(32))
-PIN = "481516"
-SOFTHSM = next(
-    (path for path in ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so") if Path(path).exists()), None
-)
 NAMES = ["passphrase", "environment", "file", "pkcs11", "aws_kms", "vault"]
 
 
@@ -56,21 +52,13 @@ def _file() -> dict[str, str]:
     return {}
 
 
-@pytest.fixture(scope="session")
-def _token(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A SoftHSM token in a folder of its own. The library reads its configuration once a process."""
+@pytest.fixture
+def _token() -> str:
     pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed (extra 'pkcs11')")
-    tool = shutil.which("softhsm2-util")
-    if SOFTHSM is None or tool is None:
+    label = token()
+    if label is None:
         pytest.skip("SoftHSM2 is not installed (Debian's softhsm2)")
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
-    os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
-    subprocess.run(
-        [tool, "--init-token", "--free", "--label", "affidavit-test", "--so-pin", "12345678", "--pin", PIN], check=True, capture_output=True
-    )
-    return "affidavit-test"
+    return label
 
 
 @pytest.fixture

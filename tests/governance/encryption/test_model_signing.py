@@ -294,6 +294,16 @@ def test_a_promoted_model_leaves_its_workspace_signed_and_the_ledger_says_so(wor
         assert not endpoint.healthy()
 
 
+def test_a_stopped_endpoint_answers_no_more_and_its_folder_stays(workspace: Workspace, tmp_path: Path) -> None:
+    promote(workspace, tmp_path)
+    with workspace.deploy("credit-risk@production", target="signed-folder", folder=tmp_path / "out") as endpoint:
+        rows = workspace.background(workspace.model("credit-risk:1"))
+        assert len(endpoint.predict(rows)) == len(rows)
+    assert not endpoint.healthy() and (tmp_path / "out" / "manifest.json").exists()
+    with pytest.raises(UsageError, match="was stopped"):
+        endpoint.predict(rows)
+
+
 def test_a_model_that_nobody_approved_does_not_leave(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="Promote it first"):
         workspace.deploy("credit-risk:1", target="signed-folder", folder=tmp_path / "out")

@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
 def running() -> Iterator[Double]:
     """The double, serving on a free port of this machine."""
     with Double() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)  # seconds after which it notices its end
         thread.start()
         try:
             yield server

@@ -179,6 +179,13 @@ def test_the_models_own_module_keeps_no_hooks_and_no_state(data):
     assert all(p.requires_grad and p.grad is None for p in model.module.parameters())
 
 
+def test_torch_s_global_generator_is_left_as_it_was(data):
+    model = MLP(epochs=2, hidden=[6]).fit(data)
+    before = torch.random.get_rng_state()
+    Deep().explain(model, data.head(1), data.head(10))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_a_row_alone_and_in_a_batch_has_bit_equal_numbers(data):
     model, background = net(data, nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2)), data.take(np.arange(50, 60))
     batch, alone = Deep().explain(model, data.head(5), background), Deep().explain(model, data.take(np.array([3])), background)

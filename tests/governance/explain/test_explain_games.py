@@ -8,7 +8,8 @@ from tests.governance.explain.explain_models import Formula, brute_force, intera
 
 from affidavit.errors import InvalidInput, UsageError
 from affidavit.interfaces.model import Predictions
-from affidavit_governance.explain.case import BACKGROUND_ROWS, relative_residual
+from affidavit.interfaces.outputs import relative_residual
+from affidavit_governance.explain.case import BACKGROUND_ROWS
 from affidavit_governance.explain.methods.kernel import Kernel
 from affidavit_governance.explain.methods.lime import Lime
 from affidavit_governance.explain.methods.linear import Linear

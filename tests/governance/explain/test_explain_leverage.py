@@ -11,8 +11,8 @@ from tests.governance.explain.explain_models import Formula, interacting, make_t
 
 from affidavit import Task
 from affidavit.errors import UsageError
+from affidavit.interfaces.outputs import relative_residual
 from affidavit_governance.explain import estimate_shapley, shapley_values
-from affidavit_governance.explain.case import relative_residual
 from affidavit_governance.explain.estimators.pairs import all_pairs, allocation, pair_count, sampled_designs, sampled_pairs
 from affidavit_governance.explain.estimators.permutation import by_permutations
 from affidavit_governance.explain.estimators.stability import as_details, stability

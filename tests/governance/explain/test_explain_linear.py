@@ -8,7 +8,7 @@ from tests.governance.explain.explain_models import Formula, make_table
 
 from affidavit import Dataset
 from affidavit.errors import UsageError
-from affidavit_governance.explain.case import explained_output, relative_residual
+from affidavit.interfaces.outputs import explained_output, relative_residual
 from affidavit_governance.explain.methods.linear import Linear
 from affidavit_governance.explain.methods.sampled import Exact
 from affidavit_governance.explain.planner import choose

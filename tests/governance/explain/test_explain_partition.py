@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.governance.explain.explain_models import Formula, images, interacting, make_table
 
 from affidavit.errors import InvalidInput, UsageError
-from affidavit_governance.explain.case import relative_residual
+from affidavit.interfaces.outputs import relative_residual
 from affidavit_governance.explain.estimators.partition import FIRST_DRAWS, estimate_owen, owen_values, players_in, smallest_budget
 from affidavit_governance.explain.estimators.shapley import shapley_values
 from affidavit_governance.explain.methods.partition import Partition

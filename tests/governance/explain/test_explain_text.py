@@ -11,7 +11,7 @@ import pyarrow.csv
 import pytest
 
 from affidavit import Dataset
-from affidavit_governance.explain.case import relative_residual
+from affidavit.interfaces.outputs import relative_residual
 from affidavit_governance.explain.methods.partition import Partition
 from affidavit_governance.explain.methods.sampled import Exact, Leverage
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.conformance.zoo.explainers import Shapley
 
 import affidavit as af
 from affidavit.errors import InvalidInput, PluginError, Refused, UsageError
@@ -305,6 +306,23 @@ def test_a_group_of_the_caller_s_with_the_name_of_a_group_of_the_policy_s_is_ref
         with pytest.raises(UsageError, match="another group of the name 'both'"):
             workspace.explain(model, data.head(2), groups={"both": ["income"]})
         assert workspace.explain(model, data.head(2), groups={"both": ["colour", "income"]}).players == ("both",)
+
+
+@pytest.mark.parametrize("groups", [{}, {"who": ["mail", "income"]}, {"who": ["mail"], "what": ["phone", "income"]}])
+def test_an_explainer_that_takes_groups_gets_the_masked_fields_among_them_and_its_record_is_replayed(tmp_path, installed, groups):
+    policy = {"explain": {"groups": groups}, "masking": {"fields": {"mail": "pseudonym", "phone": "pseudonym"}}}
+    generator = np.random.default_rng(0)
+    income = generator.normal(size=80)
+    contact = {"mail": [f"{row % 3}@example.org" for row in range(80)], "phone": [f"+49 30 2312577{row % 4}" for row in range(80)]}
+    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester", passphrase=PASSPHRASE) as workspace:
+        installed(workspace, Shapley)
+        data = workspace.load(pa.table({"income": income, **contact, "y": np.where(income > 0, "good", "bad")}), target="y", name="toy")
+        model = workspace.train("tabular.logistic", data)
+        record = workspace.explain(model, data.head(2), method=Shapley.type)
+        again = workspace.replay(record, data.head(2), model=model)
+    together = next(player for player, fields in record.details["groups"].items() if "mail" in fields)
+    assert "phone" in record.details["groups"][together] and together in record.players and not {"mail", "phone"} & set(record.players)
+    assert again.bit_equal
 
 
 def test_the_reason_for_a_method_counts_the_policy_s_groups_as_one_player(tmp_path):

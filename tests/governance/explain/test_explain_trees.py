@@ -13,7 +13,7 @@ from tests.governance.explain.explain_models import Formula, brute_force, make_t
 from affidavit import Dataset
 from affidavit.errors import MissingExtra, PluginError, UsageError
 from affidavit.interfaces.model import Capabilities
-from affidavit_governance.explain.case import explained_output, relative_residual
+from affidavit.interfaces.outputs import explained_output, relative_residual
 from affidavit_governance.explain.methods.sampled import Exact
 from affidavit_governance.explain.methods.tree import Tree
 from affidavit_governance.explain.planner import choose

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from affidavit_governance.masking import mask_text
 spacy = pytest.importorskip("spacy", reason="needs the extra 'presidio'")
 pytest.importorskip("presidio_analyzer", reason="needs the extra 'presidio'")
 
-from affidavit_governance.masking.recognizers.presidio import _SECTION, Presidio  # noqa: E402  # after the check that it can be imported
+from affidavit_governance.masking.recognizers.presidio import _SECTION, Presidio, _Tokenizer  # noqa: E402  # after the check that it can be imported
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,26 @@ def test_long_and_odd_texts_are_read_to_their_end() -> None:
         (text.index("bob"), len(text)),
     ]
     assert recognizer.scan(["", "\ud800 ann@example.com"])[1][0].start == 2
+
+
+@pytest.mark.parametrize("mark", ["(", "a(", "x's"])
+def test_a_long_word_is_handed_to_the_tokenizer_in_parts_and_moves_nothing(patterns: Presidio, mark: str) -> None:
+    """Its time would grow with the square of the word's length: 40,000 brackets took minutes."""
+    word = mark * (40_000 // len(mark))
+    text = f"{word} ann@example.com  {word}\n192.0.2.1"
+    begin = time.thread_time()
+    found = {(f.entity, f.start) for f in patterns.scan([text])[0] if f.score >= 0.6}
+    assert {("EMAIL_ADDRESS", text.index("ann@")), ("IP_ADDRESS", text.index("192."))} <= found
+    assert time.thread_time() - begin < 20
+
+
+def test_text_that_is_tokenized_in_parts_stays_as_it_is() -> None:
+    plain = spacy.blank("en")
+    ours = _Tokenizer(spacy.blank("en").tokenizer)
+    for text in ("", " ", "a  b\n c ", "Don't go to the U.K.!", "x" * 199 + " y", "(" * 450 + " word  " + ")" * 201 + " "):
+        assert ours(text).text == text
+        if len(text) < 150:
+            assert [token.text for token in ours(text)] == [token.text for token in plain(text)]
 
 
 @pytest.fixture(scope="module")

@@ -104,6 +104,15 @@ def test_no_flipped_byte_of_an_arrow_file_brings_anything_down(tmp_path: Path) -
 
 
 @BOTH
+def test_parquet_text_that_is_no_longer_utf8_is_refused(tmp_path: Path, stream: bool) -> None:
+    """Pages have no checksum by default, and Arrow reads what stands there."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(TABLE, path, compression="none", use_dictionary=False, write_statistics=False)
+    path.write_bytes(path.read_bytes().replace(SECRET.encode(), b"\xff" * len(SECRET)))
+    assert "no Parquet file, or it is damaged" in refused(ParquetSource(), path, stream=stream)
+
+
+@BOTH
 @pytest.mark.parametrize(
     ("content", "message"),
     [

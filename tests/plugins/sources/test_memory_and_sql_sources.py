@@ -135,6 +135,17 @@ def test_the_database_cannot_be_changed(database: str, statement: str) -> None:
     assert SqlSource().read(database, query="select count(*) as n from people").to_pydict() == {"n": [100]}
 
 
+def test_a_damaged_name_in_a_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute('create table people ("name")')
+    connection.close()
+    path.write_bytes(path.read_bytes().replace(b'"name")', b'"name\xdd)'))
+    with pytest.raises(InvalidInput, match="text that is no UTF-8") as caught:
+        SqlSource().read(f"sqlite:///{path}", query="select * from people")
+    assert caught.value.__suppress_context__
+
+
 def test_a_missing_database_is_refused_and_not_created(tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     assert "There is no file" in refused(InvalidInput, f"sqlite:///{path}", query="select 1")

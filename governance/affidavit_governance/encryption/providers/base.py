@@ -8,7 +8,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from affidavit.errors import AffidavitError, IntegrityError, UsageError, nearest
 from affidavit.interfaces.keys import KeyOwner
@@ -30,6 +30,8 @@ class Provider(ABC):
             if key not in known:
                 hint = f"Settings: {', '.join(known)}." if known else "It takes none."
                 raise UsageError(f"Key provider '{self.name}' has no setting '{key[:80]}'.{nearest(key, known)}", hint=hint)
+            if not isinstance(settings[key], (str, int)):
+                raise UsageError(f"Key provider '{self.name}', setting '{key}': its value is no text.")
         for key in self.required:
             if not settings.get(key):
                 raise UsageError(f"Key provider '{self.name}' needs the setting '{key}'.", hint=f"Settings: {', '.join(known)}.")
@@ -47,6 +49,9 @@ class Provider(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.owner.location!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A key provider cannot be pickled or copied: it may hold a passphrase or a key.")
 
 
 class LocalProvider(Provider):

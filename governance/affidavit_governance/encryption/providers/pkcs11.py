@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ from affidavit_governance.encryption.providers.base import RemoteProvider
 
 MODULE = "AFFIDAVIT_PKCS11_MODULE"
 PIN = "AFFIDAVIT_PKCS11_PIN"
+
+# All sessions of a process share one login to a token (PKCS#11 2.40, section 5.6), so the end of one thread's session would log out another's.
+_ONE_AT_A_TIME = threading.Lock()
 
 _NONCE_BYTES = 12
 _GCM, _KEY_WRAP = b"\x01", b"\x02"
@@ -134,9 +138,10 @@ class Pkcs11Provider(RemoteProvider):
                 f"{self.label} cannot be used: {variable} is not set.", hint=f"Set {MODULE} to the token's library and {PIN} to its PIN."
             )
         try:
-            token = pkcs11.lib(module).get_token(token_label=self.settings["token"])
-            with token.open(user_pin=pin, rw=write) as session:
-                yield session
+            with _ONE_AT_A_TIME:
+                token = pkcs11.lib(module).get_token(token_label=self.settings["token"])
+                with token.open(user_pin=pin, rw=write) as session:
+                    yield session
         except pkcs11.PKCS11Error as error:
             # The library's text may quote paths, never data; its class says what happened.
             why = {"NoSuchToken": "there is no such token", "PinIncorrect": "the PIN is wrong", "PinLocked": "the PIN is locked"}

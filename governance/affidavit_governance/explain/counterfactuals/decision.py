@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from affidavit.errors import InvalidInput, UsageError, nearest
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Model, Predictions
-from affidavit_governance.explain.case import PROBABILITY_FLOOR
+from affidavit.interfaces.outputs import PROBABILITY_FLOOR
 
 ANOTHER = "another class"
 

@@ -18,8 +18,9 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Model
+from affidavit.interfaces.outputs import relative_residual
 from affidavit.interfaces.training import Progress
-from affidavit_governance.explain.case import ACCEPTS, Case, Options, relative_residual
+from affidavit_governance.explain.case import ACCEPTS, Case, Options
 from affidavit_governance.explain.gradients.torch_score import TorchScore
 from affidavit_governance.explain.methods.gradient import ADDS_UP, Gradient
 from affidavit_governance.explain.planner import torch_unfit
@@ -114,6 +115,7 @@ def _answering(score: TorchScore) -> nn.Module:
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+    # On no device first: initial weights would be drawn from torch's global generator.
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64, device="meta").to_empty(device="cpu")
     layer.weight.data, layer.bias.data = weight.double(), torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias.double().reshape(-1)
     return layer

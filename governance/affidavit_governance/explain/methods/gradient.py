@@ -14,8 +14,9 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Model
+from affidavit.interfaces.outputs import relative_residual
 from affidavit.interfaces.training import Progress
-from affidavit_governance.explain.case import ACCEPTS, Case, Options, relative_residual
+from affidavit_governance.explain.case import ACCEPTS, Case, Options
 from affidavit_governance.explain.estimators.intervals import student_95
 from affidavit_governance.explain.gradients.paths import NODES, path_integrals
 from affidavit_governance.explain.gradients.torch_score import TorchScore

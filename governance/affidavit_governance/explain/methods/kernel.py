@@ -18,8 +18,9 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Model
+from affidavit.interfaces.outputs import relative_residual
 from affidavit.interfaces.training import Progress
-from affidavit_governance.explain.case import ACCEPTS, Case, Options, relative_residual
+from affidavit_governance.explain.case import ACCEPTS, Case, Options
 from affidavit_governance.explain.methods.sampled import Leverage
 from affidavit_governance.explain.players.base import Players
 from affidavit_governance.explain.players.fields import FieldBlock

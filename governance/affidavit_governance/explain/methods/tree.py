@@ -14,8 +14,9 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import EncodedView, Model, Task
+from affidavit.interfaces.outputs import relative_residual
 from affidavit.interfaces.training import Progress
-from affidavit_governance.explain.case import ACCEPTS, Case, Options, relative_residual
+from affidavit_governance.explain.case import ACCEPTS, Case, Options
 from affidavit_governance.explain.estimators.stability import as_details, stability
 from affidavit_governance.explain.planner import model_only, tree_unfit
 from affidavit_governance.explain.players.fields import FieldBlock

@@ -14,8 +14,9 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Metric, Model
+from affidavit.interfaces.outputs import LOG_RATIO
 from affidavit.interfaces.training import Progress
-from affidavit_governance.explain.case import LOG_RATIO, Case, Options
+from affidavit_governance.explain.case import Case, Options
 from affidavit_governance.explain.players.base import Players
 from affidavit_governance.explain.players.build import PLAYER_OPTIONS, players_of
 from affidavit_governance.explain.players.fields import FieldBlock

@@ -14,7 +14,8 @@ from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.explanation import Explanation
 from affidavit.interfaces.model import Model
-from affidavit_governance.explain.case import BACKGROUND_ROWS, explained_output, relative_residual
+from affidavit.interfaces.outputs import explained_output, relative_residual
+from affidavit_governance.explain.case import BACKGROUND_ROWS
 from affidavit_governance.explain.quality.measure import BUDGET, Quality, measure_quality
 from affidavit_governance.explain.release.audit import LEAST_ROWS, Reconstruction, reconstruction
 from affidavit_governance.explain.release.masked import check_masked

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
 from presidio_analyzer.nlp_engine import NlpArtifacts, SpacyNlpEngine
 from presidio_analyzer.predefined_recognizers import EmailRecognizer, SpacyRecognizer
 from pydantic import BaseModel, ConfigDict
+from spacy.tokenizer import Tokenizer  # type: ignore[import-not-found]  # a compiled module without stubs
+from spacy.tokens import Doc
 
 from affidavit.errors import InvalidInput, UsageError, nearest
 from affidavit.interfaces.masking import Finding, read_settings
 
-_SECTION = 100_000
+_SECTION = 10_000
 _OVERLAP = 1_000
-"""Characters. spaCy refuses texts of a million, and its memory grows with them."""
+"""Characters. Presidio compares each of its findings with each, and spaCy refuses texts of a million."""
+_WORD = 200
+_LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
+"""spaCy's tokenizer takes marks off both ends of a word one by one and searches the rest each time: the square of a word's length."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SUFFIXES = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
 
@@ -103,6 +109,8 @@ class _Spacy(SpacyNlpEngine):
 
     def __init__(self, pipeline: Any, language: str, *, lemmas: bool) -> None:
         super().__init__(models=[{"lang_code": language, "model_name": "given"}])
+        if isinstance(pipeline.tokenizer, Tokenizer):
+            pipeline.tokenizer = _Tokenizer(pipeline.tokenizer)
         self.nlp = {language: pipeline}
         self._lemmas = lemmas
 
@@ -121,6 +129,18 @@ class _Email(EmailRecognizer):
     def validate_result(self, pattern_text: str) -> bool:
         """Whether the domain ends in a public suffix."""
         return _SUFFIXES(pattern_text).fqdn != ""
+
+
+class _Tokenizer:
+    """A rule-based tokenizer that is handed no longer words than `_WORD` characters, and a longer one in parts."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: str) -> Doc:
+        cuts = [cut for word in _LONG_WORD.finditer(text) for cut in range(word.start() + _WORD, word.end(), _WORD)]
+        parts = [self._tokenizer(text[first:last]) for first, last in pairwise([0, *cuts, len(text)])]
+        return parts[0] if len(parts) == 1 else Doc.from_docs(parts, ensure_whitespace=False)
 
 
 @contextmanager

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
-import random
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +17,7 @@ from affidavit.interfaces.training import Progress
 from affidavit.pickles import find_pickle
 from affidavit.testing.checks import CheckFailed, Skip, check
 from affidavit.testing.kinds.model.subject import ModelSubject, apart, read_only, writable
+from affidavit.testing.process_state import left_alone
 from affidavit.testing.report import Tier
 
 ROUNDING = 1e-6
@@ -65,7 +60,7 @@ def fit_learns_and_sets_the_signature(subject: ModelSubject) -> None:
 @check("model", Tier.API)
 def predict_answers_every_row(subject: ModelSubject) -> None:
     """`predict` gives `Predictions` with one answer a row, classes from the signature and probabilities that sum to one."""
-    predictions = subject.fitted.predict(subject.rows)
+    predictions = subject.fit().predict(subject.rows)
     if not isinstance(predictions, Predictions):
         raise CheckFailed(f"predict gave {type(predictions).__name__}, not Predictions.")
     if len(predictions) != len(subject.rows):
@@ -178,11 +173,12 @@ def columns_may_stand_in_any_order_and_more_may_be_there(subject: ModelSubject) 
 @check("model", Tier.API)
 def gaps_and_unseen_categories_are_answered_or_refused(subject: ModelSubject) -> None:
     """A missing value or an unseen category gets a finite answer or InvalidInput; nothing else is raised."""
-    for name, column in _odd_columns(subject.rows):
+    model = subject.fitted
+    for name, column in odd_columns(subject.rows):
         index = subject.rows.table.column_names.index(name)
         odd = Dataset(subject.rows.table.set_column(index, name, column), subject.rows.schema, name="odd")
         try:
-            predictions = subject.fitted.predict(odd)
+            predictions = model.predict(odd)
         except InvalidInput:
             continue
         except AffidavitError as error:
@@ -200,6 +196,8 @@ def what_is_saved_comes_back(subject: ModelSubject) -> None:
     """`save` and `load` give a model with the same answers and signature."""
     reader, _ = saved_in_memory(subject.fitted)
     loaded = subject.model.load(reader)
+    if not isinstance(loaded, subject.model):
+        raise CheckFailed(f"load gave {type(loaded).__name__}, not {subject.model.__name__}.")
     if loaded.signature != subject.fitted.signature:
         raise CheckFailed("the loaded model has another signature: set it to files.signature.")
     if apart(subject.fitted.predict(subject.rows), loaded.predict(subject.rows)) > ROUNDING:
@@ -236,12 +234,9 @@ def threads_may_predict_at_once(subject: ModelSubject) -> None:
 
 @check("model", Tier.API)
 def global_state_stays_as_it_was(subject: ModelSubject) -> None:
-    """`fit` and `predict` leave random generators, the environment, the working folder, the path and warning filters alone."""
-    with _unlikely_random_state():
-        before = _global_state()
+    """`fit` and `predict` leave the SDK, random generators, environment, paths, warnings, logging and the rest of the process as they were."""
+    with left_alone() as changed:
         subject.fit().predict(subject.rows)
-        after = _global_state()
-    changed = [name for name, value in before.items() if after[name] != value]
     if changed:
         raise CheckFailed(f"it changed {', '.join(changed)} of the whole process: use objects of its own, or put things back.")
 
@@ -274,7 +269,7 @@ def _rows_of(predictions: Predictions, rows: Any) -> Predictions:
     return Predictions(np.asarray(predictions.values)[rows], predictions.classes, table)
 
 
-def _odd_columns(rows: Dataset) -> list[tuple[str, Any]]:
+def odd_columns(rows: Dataset) -> list[tuple[str, Any]]:
     """For each feature that may have them: a column of gaps, and one of a category that no training row had."""
     odd: list[tuple[str, Any]] = []
     for field in rows.schema.features:
@@ -284,34 +279,3 @@ def _odd_columns(rows: Dataset) -> list[tuple[str, Any]]:
         if field.type is FieldType.CATEGORICAL and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             odd.append((field.name, pa.chunked_array([pa.array(["never seen before"] * len(rows), type=kind)])))
     return odd
-
-
-@contextmanager
-def _unlikely_random_state() -> Iterator[None]:
-    """Generators in a state that no careless ``seed(0)`` gives them, and put back as they were: an earlier check may have left that one."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - put back below
-    try:
-        np.random.seed(918_273)  # noqa: NPY002 - see above
-        random.seed(918_273)
-        yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002 - see above
-        random.setstate(python_state)
-
-
-def _global_state() -> dict[str, Any]:
-    generator: Any = np.random.get_state()  # noqa: NPY002 - compared, never drawn from
-    state = {
-        "NumPy's global random state": (generator[0], generator[1].tobytes(), generator[2:]),
-        "Python's global random state": random.getstate(),
-        "the environment": dict(os.environ),
-        "the working folder": os.getcwd(),  # noqa: PTH109 - compared as text
-        "sys.path": list(sys.path),
-        "the warning filters": list(warnings.filters),
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        state["torch's global random state"] = torch.random.get_rng_state().numpy().tobytes()
-        state["torch's default type"] = str(torch.get_default_dtype())
-        state["torch's threads"] = torch.get_num_threads()
-    return state

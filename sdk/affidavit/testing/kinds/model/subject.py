@@ -15,7 +15,7 @@ from affidavit.errors import AffidavitError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Model, Predictions
 from affidavit.interfaces.training import Training
-from affidavit.testing.checks import CheckFailed
+from affidavit.testing.checks import CheckFailed, Skip
 from affidavit.testing.samples import SAMPLES
 from affidavit.testing.subjects import Case, Subject
 
@@ -31,7 +31,7 @@ class ModelCase(Case):
     data
         Rows that it learns from; None tries the kit's samples.
     kept
-        Artifacts that earlier versions wrote, which must still load.
+        Files of `keep_artifact` that earlier versions wrote, which must still load.
     """
 
     kind: ClassVar[str] = "model"
@@ -82,10 +82,21 @@ class ModelSubject(Subject[ModelCase]):
             return data
         raise CheckFailed(f"it learns from none of the kit's samples; pass one of its own. {' '.join(reasons)}")
 
-    @cached_property
+    @property
     def fitted(self) -> Model:
-        """One fitted model; checks must not change it."""
-        return self.fit()
+        """One fitted model; checks must not change it. Raises Skip where `predict` gives no Predictions, which one check tells of."""
+        model, answered = self._fitted
+        if answered is not None and not isinstance(answered, Predictions):
+            raise Skip("predict gives no Predictions")
+        return model
+
+    @cached_property
+    def _fitted(self) -> tuple[Model, Any]:
+        model = self.fit()
+        try:
+            return model, model.predict(self.data.head(2))
+        except Exception:  # of which the checks tell that predict
+            return model, None
 
     @cached_property
     def rows(self) -> Dataset:
@@ -108,7 +119,9 @@ def writable(data: Dataset) -> Dataset:
 
 
 def answers(predictions: Predictions) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Predictions as numbers, rows × columns: probabilities, values, or which class was named."""
+    """Predictions as numbers, rows × columns: probabilities, values, or which class was named. Raises Skip for what are no Predictions."""
+    if not isinstance(predictions, Predictions):
+        raise Skip("predict gives no Predictions")
     if predictions.probabilities is not None:
         return np.asarray(predictions.probabilities, dtype=np.float64)
     if predictions.classes:

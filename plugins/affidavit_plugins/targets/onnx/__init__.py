@@ -1,0 +1,1 @@
+"""The deployment target `onnx`: a registered version as an ONNX file."""

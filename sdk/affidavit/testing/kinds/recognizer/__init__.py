@@ -1,0 +1,1 @@
+"""Checks of a recognizer of personal data."""

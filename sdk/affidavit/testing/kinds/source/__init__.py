@@ -1,0 +1,1 @@
+"""Checks of a place that data sets come from."""
