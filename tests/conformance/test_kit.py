@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -22,9 +23,14 @@ def results(subject):
     return {result.check: result for result in run_checks([(each, subject) for each in chosen(subject.kind, subject.claimed)], seconds=30)}
 
 
+@cache
+def of_sound(make):
+    return results(make())
+
+
 @pytest.mark.parametrize("make", SOUND)
 def test_a_sound_specimen_fails_no_check(make):
-    found = results(make())
+    found = of_sound(make)
     assert {name: result.message for name, result in found.items() if result.outcome is Outcome.FAILED} == {}
     assert any(result.outcome is Outcome.PASSED for result in found.values())
 
@@ -45,6 +51,6 @@ def test_every_kind_has_a_sound_specimen_that_passes_each_of_its_checks():
     passed: dict[str, set[str]] = {kind: set() for kind in ("plugin", *SUBJECTS)}
     for pen in PENS:
         for _, make in pen.sound:
-            passed[pen.subject.kind] |= {name for name, result in results(make()).items() if result.outcome is Outcome.PASSED}
+            passed[pen.subject.kind] |= {name for name, result in of_sound(make).items() if result.outcome is Outcome.PASSED}
     for kind, names in passed.items():
         assert names == {each.name for each in CHECKS.values() if each.kind == kind}, kind

@@ -243,3 +243,13 @@ def test_the_kit_itself_is_light():
 def test_a_plugin_that_is_not_installed_is_an_error_with_those_that_are():
     with pytest.raises(UsageError, match=r"No plugin 'acme-absent'.*affidavit"):
         check_plugin("acme-absent")
+
+
+def test_what_needs_an_extra_that_is_not_installed_is_told_and_costs_the_badge(install_plugin):
+    more = "registry.add('model', 'acme.big', 'THIS_MODULE_absent_library.models:Big', extra='big')"
+    install_plugin("acme_extras", f"{HOOK}{SOUND}; {more}")
+    reasons = dict.fromkeys(("it_says_which_sdk_it_needs", "its_code_is_its_own", "its_entry_point_is_its_own"), "made by a test")
+    report = check_plugin("acme_extras", expected_failures={name: why for name, why in reasons.items() if name in CHECKS})
+    (untried,) = [result for result in report.results if result.check == "it_is_imported"]
+    assert untried.outcome is Outcome.SKIPPED and "pip install 'acme_extras[big]'" in untried.message
+    assert not report.governed and not [r for r in report.problems if r.check not in reasons], str(report)

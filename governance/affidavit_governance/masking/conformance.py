@@ -25,7 +25,7 @@ OPERATORS: list[Case] = [
     OperatorCase(name="generalise", label="unit", settings={"unit": "month"}),
     OperatorCase(name="generalise", label="hierarchy", settings={"hierarchy": _CITIES}, values=["Berlin", "Lisbon", None, "Hamburg", "Berlin"]),
     OperatorCase(name="date_shift", settings={"subject": "who"}),
-    OperatorCase(name="noise", settings={"scale": 50.0}),
+    OperatorCase(name="noise", settings={"scale": 1e6}),  # so wide that no whole number stays what it was by chance
     OperatorCase(name="synthetic", settings={"kind": "shape"}),
     OperatorCase(name="keep", keeps_values=True),
     OperatorCase(name="drop"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from affidavit.errors import AffidavitError, PluginError, UsageError, nearest
+from affidavit.errors import AffidavitError, MissingExtra, PluginError, UsageError, nearest
 from affidavit.plugins import PLUGIN_GROUP, PluginInfo, PluginManager, Registration
 from affidavit.testing.catalogue import SUBJECTS
 from affidavit.testing.checks import SECONDS, Check, chosen, known, run_checks, within
@@ -128,6 +128,10 @@ def _checks(manager: PluginManager, entry: Registration, cases: Sequence[Case], 
         if fault is not None:
             raise PluginError(fault)
         value = manager.registry.get(entry.kind, entry.name)
+    except MissingExtra as error:
+        # Not tried is no fault, but no badge either.
+        failures.append(Result(spoken(entry.kind, entry.name), "it_is_imported", Tier.GOVERNANCE, Outcome.SKIPPED, str(error), 0.0))
+        return []
     except AffidavitError as error:
         failures.append(_failed(spoken(entry.kind, entry.name), "it_is_imported", str(error)))
         return []

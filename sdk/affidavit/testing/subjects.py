@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,36 @@ class Case:
 
 
 C = TypeVar("C", bound=Case)
+T = TypeVar("T")
+
+
+class once(Generic[T]):  # a decorator, as property is
+    """A property that is worked out at first use and kept.
+
+    In Python 3.11 `functools.cached_property` holds one lock for all objects of a class meanwhile: a subject that hangs there would take every
+    later one with it. This one has no lock.
+    """
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> once[T]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: object | None, owner: type) -> T | once[T]:
+        if instance is None:
+            return self
+        kept = vars(instance)
+        if self._name not in kept:
+            kept[self._name] = self._function(instance)
+        return kept[self._name]  # type: ignore[no-any-return]  # just put there
 
 
 class Subject(Generic[C]):

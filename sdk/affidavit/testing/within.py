@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
@@ -53,6 +54,7 @@ def load(workspace: Workspace, data: Dataset) -> Dataset:
 
 
 def in_the_clear(workspace: Workspace, values: Iterable[str]) -> bool:
-    """Whether one of `values` stands in a file of the workspace, which must be a folder."""
+    """Whether one of `values` stands in a file of the workspace, which must be a folder, or in the evidence, which files hold in base64."""
     contents = [path.read_bytes() for path in Path(workspace.store.location).rglob("*") if path.is_file()]
+    contents += [json.dumps(entry.statement, ensure_ascii=False).encode() for entry in workspace.ledger.entries()]
     return any(value.encode() in content for content in contents for value in values)

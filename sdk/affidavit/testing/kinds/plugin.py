@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import metadata
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from affidavit.plugins import BUNDLED
 from affidavit.testing.checks import CheckFailed, Skip, check
 from affidavit.testing.isolation import Seen, import_paths, look_at
 from affidavit.testing.report import Tier
-from affidavit.testing.subjects import Case, Subject
+from affidavit.testing.subjects import Case, Subject, once
 from affidavit.trust import owner_of
 
 HEAVY = ("torch", "sklearn", "scipy", "pandas", "transformers", "tensorflow", "keras", "jax", "shap", "lime", "matplotlib", "fastapi")
@@ -55,7 +54,7 @@ class PluginSubject(Subject[PluginCase]):
         """The entry point."""
         return self.value
 
-    @cached_property
+    @once
     def attempt(self) -> Seen:
         """What importing the module and registering does, seen from a process of its own."""
         return look_at(self.entry, seconds=self.case.seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +16,7 @@ from affidavit.interfaces.governance import Evidence
 from affidavit.interfaces.model import Model
 from affidavit.testing.kinds.explainer.subject import BACKGROUND_ROWS, DESCRIBED_ROWS, IDLE, ROWS, STILL, ExplainerSubject, table
 from affidavit.testing.kinds.model.subject import ModelSubject
+from affidavit.testing.subjects import once
 from affidavit.testing.within import PLANTED, enter, governed, kept, load
 from affidavit.workspace import Workspace
 
@@ -52,7 +52,7 @@ class Session:
         call: Any = calls[self.subject.scope]
         return call(self.model, self.rows, method=self.subject.name, background=self.background, **{**self.subject.case.options, **options})
 
-    @cached_property
+    @once
     def made(self) -> tuple[Any, list[Evidence]]:
         """One record, and what it left in the ledger; checks must not change it."""
         known = len(list(self.workspace.ledger.entries("explain")))

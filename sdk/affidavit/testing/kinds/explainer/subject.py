@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from affidavit.interfaces.training import Training
 from affidavit.plugins import bundled_registry
 from affidavit.testing.kinds.model.subject import read_only
 from affidavit.testing.reference import Reference
-from affidavit.testing.subjects import Case, Subject
+from affidavit.testing.subjects import Case, Subject, once
 
 BACKGROUND_ROWS = 12
 ROWS = 3
@@ -67,7 +66,7 @@ class ExplainerSubject(Subject[ExplainerCase]):
         """What it explains."""
         return str(self.value.scope)
 
-    @cached_property
+    @once
     def model_type(self) -> type[Model]:
         """The class of the model that it explains."""
         given = self.case.model
@@ -87,7 +86,7 @@ class ExplainerSubject(Subject[ExplainerCase]):
             return ()
         return (IDLE, STILL) if self.case.model is None else (STILL,)
 
-    @cached_property
+    @once
     def data(self) -> Dataset:
         """The rows that the model learns from."""
         return read_only(table() if self.case.data is None else self.case.data)
@@ -103,7 +102,7 @@ class ExplainerSubject(Subject[ExplainerCase]):
         last = len(self.data)
         return self.data.take(np.arange(last - min(last, DESCRIBED_ROWS if self.scope == "model" else ROWS), last))
 
-    @cached_property
+    @once
     def model(self) -> Counted:
         """One fitted model, which counts the rows that it is asked for; checks must not change it."""
         model: Counted = counted(self.model_type)(**self.params)
@@ -129,18 +128,18 @@ class ExplainerSubject(Subject[ExplainerCase]):
             return False
         return True
 
-    @cached_property
+    @once
     def seeded(self) -> bool:
         """Whether it takes a seed."""
         return self.takes(seed=SEED)
 
-    @cached_property
+    @once
     def record(self) -> ExplanationRecord:
         """What it gives for the rows; checks must not change it."""
         found: ExplanationRecord = self.explain()
         return found
 
-    @cached_property
+    @once
     def tried(self) -> list[tuple[dict[str, Any], ExplanationRecord]]:
         """Options and what it gives with them: as it comes, and with a budget that makes it estimate, where it takes one."""
         options: list[dict[str, Any]] = [{}, *([{"budget": SMALL}] if self.takes(budget=SMALL) else [])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ from affidavit.interfaces.model import Model, Predictions
 from affidavit.interfaces.training import Training
 from affidavit.testing.checks import CheckFailed, Skip
 from affidavit.testing.samples import SAMPLES
-from affidavit.testing.subjects import Case, Subject
+from affidavit.testing.subjects import Case, Subject, once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ class ModelSubject(Subject[ModelCase]):
         fitted = model.fit(self.data if data is None else data, Training(**training))
         return fitted if isinstance(fitted, Model) else model
 
-    @cached_property
+    @once
     def data(self) -> Dataset:
         """The data set that it learns from. Raises CheckFailed where it learns from none of the kit's."""
         if self.case.data is not None:
@@ -90,7 +89,7 @@ class ModelSubject(Subject[ModelCase]):
             raise Skip("predict gives no Predictions")
         return model
 
-    @cached_property
+    @once
     def _fitted(self) -> tuple[Model, Any]:
         model = self.fit()
         try:
@@ -98,7 +97,7 @@ class ModelSubject(Subject[ModelCase]):
         except Exception:  # of which the checks tell that predict
             return model, None
 
-    @cached_property
+    @once
     def rows(self) -> Dataset:
         """Rows to predict."""
         return self.data.head(24)

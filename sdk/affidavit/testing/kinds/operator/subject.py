@@ -8,7 +8,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ from affidavit.errors import IntegrityError
 from affidavit.interfaces.masking import MaskContext, Operator
 from affidavit.interfaces.schema import Field, FieldType
 from affidavit.testing.checks import Skip
-from affidavit.testing.subjects import Case, Subject
+from affidavit.testing.subjects import Case, Subject, once
 
 COLUMN = "contact"
 """What the column under mask is called."""
@@ -111,7 +110,7 @@ class OperatorSubject(Subject[OperatorCase]):
         """What the operator, by default a new one, makes of a column; None where it leaves it out."""
         return as_column((operator or self.make()).apply(column, field, self.context(len(column), **changes)))
 
-    @cached_property
+    @once
     def served(self) -> list[str]:
         """The columns that it masks. Raises Skip where there are none, which a check of its own says."""
         found = [name for name in self.columns if self._serves(name)]
@@ -136,11 +135,11 @@ class OperatorSubject(Subject[OperatorCase]):
         """Whether it says that values may still show."""
         return self.case.keeps_values or bool(self.value.scan_after)
 
-    @cached_property
+    @once
     def _vault(self) -> MemoryVault:
         return MemoryVault()
 
-    @cached_property
+    @once
     def _keys(self) -> MemoryKeys:
         return MemoryKeys()
 

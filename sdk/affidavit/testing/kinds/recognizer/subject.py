@@ -6,13 +6,12 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from affidavit.interfaces.masking import Finding, Recognizer
 from affidavit.testing.checks import CheckFailed, Skip
-from affidavit.testing.subjects import Case, Subject
+from affidavit.testing.subjects import Case, Subject, once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,7 @@ class RecognizerSubject(Subject[RecognizerCase]):
     kind = "recognizer"
     Case = RecognizerCase
 
-    @cached_property
+    @once
     def settings(self) -> Mapping[str, Any]:
         """What it is told."""
         settings = self.case.settings
@@ -71,7 +70,7 @@ class RecognizerSubject(Subject[RecognizerCase]):
         made: Recognizer = self.value(**self.settings, **more)
         return made
 
-    @cached_property
+    @once
     def made(self) -> Recognizer:
         """One recognizer that checks share, as one serves a whole workspace."""
         return self.make()
@@ -82,7 +81,7 @@ class RecognizerSubject(Subject[RecognizerCase]):
         entities: Any = self.made.entities
         return list(entities() if callable(entities) else entities)
 
-    @cached_property
+    @once
     def examples(self) -> list[Example]:
         """What it must find. Raises Skip where the case has no example, and CheckFailed where a value does not stand in its text once."""
         if not any(self.case.examples.values()):

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +21,7 @@ from affidavit.testing.checks import CheckFailed
 from affidavit.testing.kinds.model.subject import ModelSubject
 from affidavit.testing.reference import Reference
 from affidavit.testing.samples import mixed_table
-from affidavit.testing.subjects import Case, Subject
+from affidavit.testing.subjects import Case, Subject, once
 from affidavit.testing.within import PLANTED, enter, governed, kept, load
 from affidavit.workspace import Workspace
 
@@ -87,16 +86,16 @@ class TargetSubject(Subject[TargetCase]):
         """Rows to ask about."""
         return table("binary").head(count).features()
 
-    @cached_property
+    @once
     def session(self) -> Session:
         """A workspace with registered versions, which the checks share; each looks only at what came to the ledger meanwhile."""
         return kept(self, opened(TargetSubject(self.value, self.name, self.claimed, self.case)))
 
-    @cached_property
+    @once
     def _models(self) -> dict[str, Model]:
         return {task: Reference().fit(table(task)) for task in TASKS}
 
-    @cached_property
+    @once
     def _folder(self) -> Path:
         return Path(kept(self, tempfile.TemporaryDirectory()))
 

@@ -1,0 +1,45 @@
+"""What all subjects share: their name in reports, and values that are worked out once."""
+
+from __future__ import annotations
+
+import threading
+
+from affidavit.testing.kinds.model.subject import ModelCase, ModelSubject
+from affidavit.testing.subjects import once
+
+
+class Slow:
+    hung = threading.Event()
+
+    def __init__(self, hangs=False):
+        self.hangs, self.counted = hangs, 0
+
+    @once
+    def value(self):
+        """A value."""
+        self.counted += 1
+        if self.hangs:
+            self.hung.wait()
+        return self.counted
+
+
+def test_a_value_is_worked_out_once_for_each_object():
+    one, other = Slow(), Slow()
+    assert [one.value, one.value, other.value] == [1, 1, 1] and Slow.value.__doc__ == "A value."
+
+
+def test_an_object_that_hangs_takes_no_other_with_it():
+    """`functools.cached_property` of Python 3.11 holds one lock for all objects of a class."""
+    stuck = Slow(hangs=True)
+    threading.Thread(target=lambda: stuck.value, daemon=True).start()
+    found = []
+    free = threading.Thread(target=lambda: found.append(Slow().value), daemon=True)
+    free.start()
+    free.join(10)
+    Slow.hung.set()
+    assert found == [1]
+
+
+def test_a_subject_is_named_by_its_kind_its_registration_and_its_case():
+    assert str(ModelSubject(object, "acme.x")) == "model acme.x"
+    assert str(ModelSubject(object, "acme.x", case=ModelCase(name="acme.x", label="regression"))) == "model acme.x (regression)"
