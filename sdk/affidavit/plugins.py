@@ -20,7 +20,7 @@ from affidavit.errors import MissingExtra, PluginError, UsageError, nearest
 from affidavit.interfaces.governance import Stage
 from affidavit.interfaces.model import CAPABILITIES
 from affidavit.tampering import restore, sdk_changes, sdk_state
-from affidavit.trust import Trust
+from affidavit.trust import Trust, name_of
 
 PLUGIN_GROUP = "affidavit.plugins.v1"
 GOVERNANCE_GROUP = "affidavit.governance.v1"
@@ -208,7 +208,9 @@ class PluginManager(pluggy.PluginManager):
 
     def load_plugins(self, entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
         """Load every entry point alone; what fails stands in `failures` and leaves nothing behind."""
-        found = list(metadata.entry_points(group=PLUGIN_GROUP) if entry_points is None else entry_points)
+        # asked once, because it reads a file of every distribution; its class depends on Python's version
+        installed: Any = metadata.entry_points() if entry_points is None else None
+        found = list(entry_points or () if installed is None else installed.select(group=PLUGIN_GROUP))
         counts = Counter(entry.name for entry in found)
         for entry in sorted(found, key=lambda e: (_distribution(e) != BUNDLED, e.name)):
             distribution = _distribution(entry)
@@ -218,13 +220,13 @@ class PluginManager(pluggy.PluginManager):
                 self._fail(entry, refusal)
             else:
                 self._load_one(entry)
-        if entry_points is None:
-            self._refuse_other_groups({entry.name for entry in found})
+        if installed is not None:
+            self._refuse_other_groups(installed, {entry.name for entry in found})
 
-    def _refuse_other_groups(self, names: set[str]) -> None:
+    def _refuse_other_groups(self, installed: Any, names: set[str]) -> None:
         """Say of plugins for another version of the plugin interface that they are, unless they bring one for this version too."""
-        for group in sorted(metadata.entry_points().groups):
-            for entry in metadata.entry_points(group=group) if group.startswith(_GROUP_FAMILY) and group != PLUGIN_GROUP else ():
+        for group in sorted(installed.groups):
+            for entry in installed.select(group=group) if group.startswith(_GROUP_FAMILY) and group != PLUGIN_GROUP else ():
                 if entry.name not in names:
                     self._fail(entry, f"it is a plugin for '{group}', and this Affidavit loads '{PLUGIN_GROUP}'; install a version of it for that")
 
@@ -361,7 +363,7 @@ class PluginManager(pluggy.PluginManager):
 
 
 def _distribution(entry: metadata.EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else "unknown"
+    return name_of(entry.dist)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import PurePosixPath
 from typing import Self
@@ -101,19 +102,25 @@ class Trust:
             allowed = Allowed.parse(line)
             self._allowed.setdefault(allowed.name, []).append(allowed)
         self._known: dict[str, Provenance] = {}
+        self._refusals: dict[metadata.Distribution | None, str | None] = {}
 
     def provenance(self, distribution: metadata.Distribution | None) -> Provenance:
         """What is known of `distribution`."""
         if distribution is None:
             return Provenance("unknown", "unknown", None, None)
-        name = canonicalize_name(str(distribution.metadata["Name"] or "unknown"))
+        name = canonicalize_name(name_of(distribution))
         if name not in self._known:
             self._known[name] = Provenance.of(distribution)
         return self._known[name]
 
     def refusal(self, distribution: metadata.Distribution | None) -> str | None:
         """Why plugins of `distribution` are not imported; None where they may be."""
-        name = "unknown" if distribution is None else str(distribution.metadata["Name"] or "unknown")
+        if distribution not in self._refusals:
+            self._refusals[distribution] = self._refusal(distribution)
+        return self._refusals[distribution]
+
+    def _refusal(self, distribution: metadata.Distribution | None) -> str | None:
+        name = name_of(distribution)
         lines = self._allowed.get(canonicalize_name(name))
         if not lines or distribution is None:
             return f"distribution '{name}' is not in the policy's plugins.allow"
@@ -138,12 +145,21 @@ class Trust:
         return None
 
 
+@lru_cache(maxsize=64)
+def name_of(distribution: metadata.Distribution | None) -> str:
+    """The name of `distribution`, kept: `importlib.metadata` parses its whole description anew each time, most of the time a workspace opens in."""
+    return "unknown" if distribution is None else str(distribution.metadata["Name"] or "unknown")
+
+
 def _unfit_sdk(distribution: metadata.Distribution) -> str | None:
     """Why this SDK is not one that `distribution` was written for, by what it requires of `affidavit`."""
     for line in distribution.requires or ():
         if not line.lower().startswith("affidavit"):  # parsing all lines would take a third of the time in which a workspace opens
             continue
-        requirement = Requirement(line)
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            return f"its requirement '{line}' is none that can be read"
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if canonicalize_name(requirement.name) == "affidavit" and applies and not _fits(requirement, affidavit.__version__):
             return f"it requires affidavit{requirement.specifier}, and this is affidavit {affidavit.__version__}"
@@ -153,7 +169,7 @@ def _unfit_sdk(distribution: metadata.Distribution) -> str | None:
 def _fits(requirement: Requirement, version: str) -> bool:
     try:
         return requirement.specifier.contains(Version(version), prereleases=True)
-    except InvalidVersion:
+    except (InvalidVersion, TypeError):  # none, where the installation is broken
         return not requirement.specifier
 
 

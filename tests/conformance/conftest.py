@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.e2e.conftest import affidavit, install_plugin
+
+pytest.register_assert_rewrite("tests.conformance.specimens")
 
 __all__ = ["affidavit", "install_plugin"]

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from affidavit.errors import UsageError
+from affidavit.errors import MissingExtra, UsageError
 from affidavit.testing import CheckFailed, Outcome, Report, Result, Skip, Tier, check_plugin
 from affidavit.testing.checks import CHECKS, Check, known, run_check, run_checks
 
@@ -86,7 +86,7 @@ def test_what_fails_an_api_check_is_put_through_no_other_tier():
 
 
 def result(outcome, tier=Tier.API):
-    return Result("model x", f"check_{outcome}", tier, outcome, "a <message> & more\x00", 0.1)
+    return Result("model x", f"check_{outcome}", tier, outcome, "a <message> & more\x00\ud800\uffff", 0.1)
 
 
 def test_a_run_without_a_passed_check_is_no_conformance():
@@ -112,7 +112,9 @@ def test_the_forms_for_machines_hold_everything_and_are_well_formed():
     report = Report("p", tuple(result(outcome) for outcome in Outcome), len(Outcome))
     value = json.loads(json.dumps(report.to_json()))
     assert value["counts"]["failed"] == 1 and len(value["results"]) == len(Outcome) and not value["ok"]
-    suite = ElementTree.fromstring(report.to_junit())
+    json.dumps(report.to_json(), ensure_ascii=False).encode()
+    str(report).encode()
+    suite = ElementTree.fromstring(report.to_junit().encode())
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("5", "2", "2")
 
 
@@ -148,12 +150,12 @@ SOUND = 'registry.add("model", "zoo.centroid", "tests.conformance.zoo.models:Cen
         (HOOK + "registry.add('model', 'acme.x', 'THIS_MODULE:Absent')", "it_is_imported", "Absent"),
     ],
 )
-def test_the_command_names_what_a_plugin_does_wrong_and_falls_over_nothing(affidavit, install_plugin, code, check, says):
+def test_what_a_plugin_does_wrong_is_named_and_nothing_falls_over_it(install_plugin, capfd, code, check, says):
     module = install_plugin("acme_bad", code)
-    done = affidavit("check-plugin", "acme_bad", "--json", "--seconds", 2 if "while" in code else 40)
-    found = {result["check"]: result["message"] for result in json.loads(done.stdout)["results"] if result["outcome"] == "failed"}
-    assert says in found[check] and done.returncode == 1, found
-    assert "Traceback" not in done.stdout + done.stderr
+    report = check_plugin("acme_bad", seconds=2 if "while" in code else 40)
+    found = {result.check: result.message for result in report.problems}
+    assert says in found[check] and not report.ok, found
+    assert "Traceback" not in "".join(capfd.readouterr())
     assert "acme_bad" in found[check] or module in found[check] or check == "it_is_imported"
 
 
@@ -238,6 +240,124 @@ def test_the_kit_itself_is_light():
     code = "import sys, affidavit.testing.probe; from affidavit.testing.kinds.plugin import HEAVY; print(*{*HEAVY} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "\n"), done.stdout + done.stderr
+
+
+def model_that(install_plugin, body, distribution="acme_bad"):
+    """Install a plugin with a sound model type that does something more whenever it is fitted."""
+    code = f"""
+from tests.conformance.zoo.models import Centroid
+
+class M(Centroid):
+    def fit(self, data, training=None):
+        {body}
+        return super().fit(data, training)
+"""
+    registers = SOUND.replace("tests.conformance.zoo.models:Centroid", "THIS_MODULE:M")
+    return install_plugin(distribution, code + HOOK + registers)
+
+
+def test_a_model_that_ends_the_process_passes_nothing(affidavit, install_plugin, tmp_path):
+    model_that(install_plugin, "import os; os._exit(0)")
+    done = affidavit("check-plugin", "acme_bad", "--json", "--junit", tmp_path / "junit.xml")
+    report = json.loads(done.stdout)
+    (failed,) = report["results"]
+    assert done.returncode == 1 and not report["ok"] and report["counts"]["missing"] == report["expected"] - 1 > 20
+    assert (failed["subject"], failed["check"]) == ("model zoo.centroid", "fit_learns_and_sets_the_signature")
+    assert "it ended the process with the code 0" in failed["message"]
+    assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("failures") == "1"
+
+
+def test_a_model_that_holds_the_interpreter_is_named_with_the_place(affidavit, install_plugin):
+    """No thread can tell the time while one call of C does not end: here a regular expression."""
+    module = model_that(install_plugin, "import re; re.match('(a+)+$', 'a' * 60 + 'b')")
+    (failed,) = json.loads(affidavit("check-plugin", "acme_bad", "--json", "--seconds", 1).stdout)["results"]
+    assert failed["check"] == "fit_learns_and_sets_the_signature" and f"stood in {module}.py, line 6" in failed["message"]
+
+
+def test_what_a_model_prints_past_python_is_no_part_of_the_json(affidavit, install_plugin):
+    model_that(install_plugin, "import os; os.write(1, b'{]'); print('hello')")
+    done = affidavit("check-plugin", "acme_bad", "--json")
+    assert json.loads(done.stdout)["plugin"] == "acme_bad" and "{]" in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_checked(affidavit, install_plugin, tmp_path):
+    model_that(install_plugin, "pass")
+    (tmp_path / "file").write_text("")
+    done = affidavit("check-plugin", "acme_bad", "--junit", tmp_path / "file" / "junit.xml")
+    assert done.returncode != 0 and done.stdout == "" and "junit.xml" in done.stderr
+
+
+@pytest.mark.parametrize("body", ["import os; os.environ['ZOO'] = '1'", "import warnings; warnings.simplefilter('ignore')", "W.explain = zoo"])
+def test_a_change_that_each_fit_makes_anew_is_seen_though_earlier_checks_made_it_too(body):
+    from tests.conformance.zoo.models import Centroid
+
+    from affidavit.testing.checks import chosen
+    from affidavit.testing.kinds.model.subject import ModelSubject
+    from affidavit.workspace import Workspace as W
+
+    def zoo(*args, **kwargs):
+        raise RuntimeError
+
+    class M(Centroid):
+        def fit(self, data, training=None):
+            exec(body, {"W": W, "zoo": zoo})
+            return super().fit(data, training)
+
+    plain, subject = W.explain, ModelSubject(M, "zoo.centroid", frozenset({"probabilities"}))
+    found = run_checks([(each, subject) for each in chosen("model", subject.claimed) if each.tier is Tier.API])
+    assert {result.check for result in found if result.outcome is Outcome.FAILED} == {"global_state_stays_as_it_was"}
+    assert W.explain is plain
+
+
+def test_what_needs_an_absent_extra_in_the_middle_of_a_check_is_skipped():
+    def needs(subject):
+        raise MissingExtra("It", extra="big", library="absent")
+
+    def wraps(subject):
+        try:
+            needs(subject)
+        except MissingExtra as error:
+            raise CheckFailed("wrong type") from error
+
+    for each in (needs, wraps):
+        found = run_check(make(each), "x")
+        assert found.outcome is Outcome.SKIPPED and "pip install 'affidavit[big]'" in found.message
+
+
+def test_progress_counts_every_check(install_plugin):
+    model_that(install_plugin, "pass")
+    told = []
+    report = check_plugin("acme_bad", report=lambda done, total, what: told.append((done, total)))
+    assert [done for done, _ in told] == list(range(len(report.results))) and told[-1][1] == report.expected
+
+
+def test_an_expected_failure_of_what_is_not_registered_is_an_error(install_plugin):
+    model_that(install_plugin, "pass")
+    with pytest.raises(UsageError, match=r"'zoo.centriod', of which no check runs.*'zoo.centroid'"):
+        check_plugin("acme_bad", expected_failures={"zoo.centriod:input_is_not_changed": "a typo"})
+
+
+@pytest.mark.parametrize(
+    ("cases", "says"),
+    [("[ModelCase(name='zoo.centriod')]", "'zoo.centriod', which the plugin does not register"), ("[{'name': 'x'}]", "holds what is no case")],
+)
+def test_a_case_that_fits_nothing_is_named(install_plugin, tmp_path, monkeypatch, cases, says):
+    module = model_that(install_plugin, "pass")
+    (tmp_path / "acme_other_cases.py").write_text(f"from affidavit.testing import ModelCase\nCASES = {cases}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "acme_other_cases", raising=False)
+    (points,) = [path for path in tmp_path.glob("site*/acme_bad-1.0.dist-info/entry_points.txt") if module in path.read_text()]
+    points.write_text(points.read_text() + "[affidavit.conformance.v1]\nacme_bad = acme_other_cases:CASES\n")
+    told = {result.check: result.message for result in check_plugin("acme_bad").problems}
+    assert says in told["its_cases_load"]
+
+
+def test_a_broken_installation_of_another_plugin_harms_none(install_plugin, tmp_path):
+    module = install_plugin("acme_torn", HOOK + "pass")
+    (metadata,) = [path for path in tmp_path.glob("site*/acme_torn-1.0.dist-info/METADATA") if module]
+    metadata.write_text("")
+    model_that(install_plugin, "pass")
+    assert check_plugin("acme_bad").counts["failed"] == 1  # it_says_which_sdk_it_needs
 
 
 def test_a_plugin_that_is_not_installed_is_an_error_with_those_that_are():

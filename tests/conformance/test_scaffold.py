@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,26 @@ def test_a_plugin_that_is_spoilt_fails_its_own_tests(tmp_path: Path) -> None:
     source.write_text(source.read_text().replace("% 97 == 1", "% 97 == 2"))
     done = ran([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], cwd=project.folder, path=project.folder / "src")
     assert done.returncode == 1, done.stdout
+
+
+def test_a_mistake_is_told_whole_and_with_its_place_in_the_authors_file(affidavit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with a place in the SDK, where it was noticed; and names are not cut off, also in a narrow terminal."""
+    project = new_plugin("scaffolded-mistaken", "model", tmp_path / "mistaken")
+    source = project.folder / "src/scaffolded_mistaken/plugin.py"
+    source.write_text(source.read_text().replace('capabilities=["probabilities"]', 'capabilities=["probabilties"]'))
+    line = next(number for number, text in enumerate(source.read_text().splitlines(), 1) if "registry.add(" in text)
+    done = ran([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=project.folder)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        archive.extractall(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("COLUMNS", "72")
+    done = affidavit("check-plugin", project.name)
+    assert done.returncode == 1
+    told = re.sub(r"\W", "", "".join(row.split("│")[5] for row in done.stdout.splitlines() if row.startswith("│")))
+    assert f"Didyoumeanprobabilitiespluginpyline{line}" in told
+    names = "".join(row.split("│")[3].strip() for row in done.stdout.splitlines() if row.startswith("│"))
+    assert "importing_and_registering_come_to_an_end" in names
 
 
 def test_what_is_written_is_clean_for_ruff_and_mypy(written: dict[str, Project], tmp_path: Path) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from affidavit.testing.kinds.model.subject import ModelCase, ModelSubject
+import numpy as np
+import pytest
+from tests.conformance.zoo.models import Centroid
+
+from affidavit.testing.checks import CheckFailed
+from affidavit.testing.kinds.model.subject import ModelCase, ModelSubject, difference
 from affidavit.testing.subjects import once
 
 
@@ -43,3 +48,29 @@ def test_an_object_that_hangs_takes_no_other_with_it():
 def test_a_subject_is_named_by_its_kind_its_registration_and_its_case():
     assert str(ModelSubject(object, "acme.x")) == "model acme.x"
     assert str(ModelSubject(object, "acme.x", case=ModelCase(name="acme.x", label="regression"))) == "model acme.x (regression)"
+
+
+def test_answers_are_compared_by_their_size():
+    """A model in single precision that answers in millions rounds to more than a millionth."""
+    large = np.array([[5e6], [1e3]])
+    assert difference(large, large + 0.25) < 1e-6 < difference(large, large + 25)
+    assert difference(np.array([[0.5]]), np.array([[0.50001]])) > 1e-6
+    assert difference(np.zeros((2, 1)), np.zeros((2, 2))) == float("inf")
+
+
+def test_a_sample_that_a_model_falls_over_is_not_the_last_that_is_tried():
+    class Words(Centroid):
+        def fit(self, data, training=None):
+            data.table.column("text")
+            return super().fit(data, training)
+
+    assert ModelSubject(Words, "zoo.centroid").data.name == "texts"
+
+
+def test_a_model_that_falls_over_all_samples_is_told_of_each():
+    class Falls(Centroid):
+        def fit(self, data, training=None):
+            raise KeyError("premium")
+
+    with pytest.raises(CheckFailed, match="mixed-table: KeyError: 'premium'.*images: KeyError"):
+        _ = ModelSubject(Falls, "zoo.centroid").data

@@ -17,7 +17,7 @@ DOCS = ROOT / "docs"
 PAGES = {
     str(path.relative_to(DOCS if DOCS in path.parents else ROOT).with_suffix("")): path
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
-    if "out" not in path.parts
+    if "out" not in path.relative_to(ROOT).parts
 }
 """Every page by its name: the path below ``docs/`` without the ending."""
 

@@ -21,7 +21,7 @@ from affidavit.testing.checks import CHECKS
 from affidavit.testing.reference import Reference
 from affidavit.testing.samples import mixed_table
 from affidavit_plugins.tabular.bins import BUCKETS
-from affidavit_plugins.tabular.torch_encoding import CLIP, HASH_BUCKETS
+from affidavit_plugins.tabular.torch_encoding import CLIP, HASH_BUCKETS, MAX_VOCABULARY
 from affidavit_plugins.targets.onnx.target import DEVIATION
 from affidavit_plugins.torch_base.onnx_layers import LAYERS
 
@@ -32,15 +32,17 @@ PAGE = PAGES["onnx"].read_text("utf-8")
 def names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(6)
-    income = generator.normal(40, 12, 160)
+    rows = 2 * MAX_VOCABULARY
+    income = generator.normal(40, 12, rows)
     columns = {
-        "income": pa.array(income, mask=generator.random(160) < 0.1),
-        "job": pa.array(np.array(["clerk", "driver", "nurse"], dtype=object)[generator.integers(0, 3, 160)], mask=generator.random(160) < 0.1),
-        "owner": generator.random(160) < 0.5,
-        "paid": np.where(income + generator.normal(0, 5, 160) > 40, "yes", "no"),
+        "income": pa.array(income, mask=generator.random(rows) < 0.1),
+        "job": pa.array(np.array(["clerk", "driver", "nurse"], dtype=object)[generator.integers(0, 3, rows)], mask=generator.random(rows) < 0.1),
+        "größe": pa.array([f"ö{number % (MAX_VOCABULARY + 1)}" for number in range(rows)]),  # so many that they are hashed
+        "owner": generator.random(rows) < 0.5,
+        "paid": np.where(income + generator.normal(0, 5, rows) > 40, "yes", "no"),
     }
     with af.Workspace(tmp_path / "ws", policy={"approvals": {}}, actor="tester", passphrase="correct horse battery") as ws:
-        data = ws.load(pa.table(columns), target="paid", name="loans")
+        data = ws.load(pa.table(columns), target="paid", name="loans", fields={"größe": {"type": "categorical"}})
         model = ws.train("tabular.mlp", data, epochs=3)
         ws.explain(model, data.head(2))
         yield {"ws": ws, "data": data, "model": model}
@@ -58,9 +60,9 @@ def test_the_program_on_the_page_answers_as_the_workspace_does_without_affidavit
     names = run_page("onnx", names)
     assert write_files("onnx", tmp_path) == {"edge.py"}
     rows = [
-        {"income": 55.0, "job": "nurse", "owner": True},
-        {"income": None, "job": None, "owner": None},
-        {"income": 1e9, "job": "never seen before", "owner": False},
+        {"income": 55.0, "job": "nurse", "größe": "ö7", "owner": True},
+        {"income": None, "job": None, "größe": None, "owner": None},
+        {"income": 1e9, "job": "never seen before", "größe": "ö-7", "owner": False},
     ]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     blocked = "import sys; sys.modules['affidavit'] = None; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -68,6 +70,8 @@ def test_the_program_on_the_page_answers_as_the_workspace_does_without_affidavit
         [sys.executable, "-c", blocked, "edge.py", "out/loans", "rows.json"], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+    encoding = json.loads((tmp_path / "out/loans/signature.json").read_text("utf-8"))["encoding"]
+    assert {how["kind"] for how in encoding["columns"]} == {"number", "categories", "hashed", "boolean"}
     answered = names["ws"].predict("loans:1", rows).probabilities
     assert np.allclose(np.array(json.loads(done.stdout)), answered, atol=1e-12)
     assert len(np.unique(answered[:, 0])) == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -63,6 +65,12 @@ def run(home: Path) -> subprocess.CompletedProcess[str]:
 def test_the_tiny_project_itself_works(home: Path) -> None:
     done = run(home)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_auditors_command_can_be_copied_whatever_the_folder_is_called(home: Path, affidavit: CommandLine) -> None:
+    done = affidavit("run", home / "project.yaml", "--out", home / "it's [b]old[/b]")
+    (command,) = re.findall(r"^Verify:  (affidavit .*)$", done.stdout, re.M)
+    assert affidavit(*shlex.split(command)[1:]).returncode == 0
 
 
 def test_an_error_ends_the_process_with_its_exit_code_and_no_traceback(home: Path) -> None:

@@ -64,6 +64,8 @@ def test_a_promoted_model_is_signed_and_verified(place: Path, monkeypatch: pytes
         assert affidavit(monkeypatch, "sign", "credit-risk:1", "model") == 1
         assert "Promote it first" in capsys.readouterr().err and not (place / "model").exists()
         workspace.promote("credit-risk:1", "production", approver=person)
+    assert affidavit(monkeypatch, "sign", "credit-risk@production", "a model") == 0
+    assert "affidavit verify-model 'a model' --key 'a model.pem'" in capsys.readouterr().out
     assert affidavit(monkeypatch, "sign", "credit-risk@production", "model") == 0
     assert "model_signing verify key model --signature model/model.sig --public_key model.pem" in capsys.readouterr().out
     assert affidavit(monkeypatch, "verify-model", "model", "--key", "model.pem", "--json") == 0

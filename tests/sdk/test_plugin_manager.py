@@ -351,3 +351,15 @@ class TestPipeline:
         pipeline = Pipeline(governed.manager, SimpleNamespace(has_outcome=lambda call: call in recorded))  # type: ignore[arg-type]
         with pytest.raises(IntegrityError):
             pipeline.run(CALL)  # type: ignore[arg-type]
+
+
+def test_a_distribution_s_metadata_are_not_parsed_again_for_each_entry_point(monkeypatch):
+    """They are long, and were most of the time in which a workspace opens."""
+    parsed = []
+    read = metadata.PathDistribution.read_text
+    monkeypatch.setattr(metadata.PathDistribution, "read_text", lambda self, name: parsed.append(name) or read(self, name))
+    manager = PluginManager()
+    manager.load_plugins()
+    bundled = {plugin.distribution for plugin in manager.plugins}
+    assert bundled == {"affidavit"} and len(manager.plugins) > 9
+    assert 0 < parsed.count("METADATA") <= 8

@@ -177,9 +177,10 @@ class ScikitModel(TabularModel):
                 self._fit(self._examples(data, signature), validation, signature.task, training.seed)
         except ValueError:
             # scikit-learn's own message may quote values.
+            needs = "Each class needs several rows" if signature.task.classifies else "Some types take positive targets only"
             raise InvalidInput(
                 f"scikit-learn could not fit '{self.type}' to the {len(data)} rows of data set '{data.name}'.",
-                hint="Each class needs several rows; early stopping needs more.",
+                hint=f"{needs}; early stopping needs more rows.",
             ) from None
 
     @abstractmethod

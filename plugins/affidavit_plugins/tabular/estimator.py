@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 
-from affidavit.errors import IntegrityError, InvalidInput, UsageError
+from affidavit.errors import IntegrityError, InvalidInput, PluginError, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.model import Capabilities, EncodedView, Predictions, Signature, Task
 from affidavit_plugins.tabular.base import ClassWeight, Examples, ScikitModel, TabularParams
@@ -30,7 +31,8 @@ class EstimatorModel(ScikitModel):
     """A model type around any scikit-learn estimator that skops can write. A subclass gives `type` and `estimator`.
 
     The base encodes columns, targets and weights, gives the seed to every ``random_state`` that is left open, fits on one thread, and saves
-    through skops. An estimator without ``predict_proba`` answers with labels only; its type says ``capabilities = Capabilities()``.
+    through skops. An estimator without ``predict_proba`` answers with labels only; its type says ``capabilities = Capabilities()``. Numbers
+    arrive centred and scaled: one that takes no negative ones stands behind a ``MinMaxScaler(clip=True)`` in a pipeline.
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class EstimatorModel(ScikitModel):
         if signature.task is Task.REGRESSION or hasattr(self._estimator, "predict_proba"):
             return super().predict(data)
         matrix = self._encode(signature.conform(data))
-        positions = self._asked("predict", matrix) if len(matrix) else np.empty(0)
+        positions = self._asked("predict", matrix)[:, 0] if len(matrix) else np.empty(0)
         return Predictions(self._labels[positions.astype(np.intp)], signature.classes)
 
     def encoded_view(self) -> EncodedView:
@@ -85,7 +87,10 @@ class EstimatorModel(ScikitModel):
         )
 
     def _fit(self, train: Examples, validation: Examples | None, task: Task, seed: int) -> None:
-        estimator = self.estimator(task, seed)
+        try:
+            estimator = self.estimator(task, seed)
+        except ValueError as error:  # it has not seen a row: its own words are the author's
+            raise PluginError(f"{type(self).__name__}.estimator of model type '{self.type}' raised {type(error).__name__}: {error}") from error
         self._check_kind(estimator, task)
         # An open random_state would draw from the global generator.
         open_states = [name for name, value in estimator.get_params().items() if name.rpartition("__")[2] == "random_state" and value is None]
@@ -98,7 +103,17 @@ class EstimatorModel(ScikitModel):
                 hint = "Leave out 'class_weight', and give the weight column another role."
                 raise UsageError(f"Model type '{self.type}' cannot weigh rows: {type(estimator).__name__}.fit takes no weights.", hint=hint)
             weights = {"sample_weight": train.weight}
-        self._estimator = estimator.fit(train.matrix, train.target, **weights)
+        try:
+            fitted = estimator.fit(train.matrix, train.target, **weights)
+        except ValueError as error:
+            if not isinstance(error, TypeError):
+                raise
+            # scikit-learn's error for a parameter is both. It quotes the parameter, which came from no row.
+            raise UsageError(f"Model type '{self.type}': {error}", hint="Correct its parameters, or what its 'estimator' makes of them.") from None
+        if _shape(fitted) != (train.matrix.shape[1], list(range(len(self._labels)))):
+            what = f"after fit, {type(estimator).__name__} has not the columns and classes that it was given"
+            raise PluginError(f"Model type '{self.type}': {what}.", hint="It needs n_features_in_, for classes also classes_, and fit gives it back.")
+        self._estimator = fitted
 
     def _check_kind(self, estimator: Any, task: Task) -> None:
         kind, answers = (is_classifier, "classes") if task.classifies else (is_regressor, "numbers")
@@ -108,17 +123,18 @@ class EstimatorModel(ScikitModel):
 
     def _scores(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
         if self.fitted.task is Task.REGRESSION:
-            return self._asked("predict", matrix).reshape(-1) if len(matrix) else np.empty(0)
+            return self._asked("predict", matrix)[:, 0] if len(matrix) else np.empty(0)
         return self._asked("predict_proba", matrix) if len(matrix) else np.empty((0, len(self.fitted.classes)))
 
     def _asked(self, method: str, matrix: NDArray[Any]) -> NDArray[np.float64]:
-        try:
-            return np.asarray(getattr(self._estimator, method)(matrix), dtype=np.float64)
-        except ValueError:
-            # scikit-learn's own message may quote values.
-            raise InvalidInput(
-                f"scikit-learn could not answer {len(matrix)} rows with '{self.type}'.", hint="Check its parameters and the rows."
-            ) from None
+        """What the estimator answers: rows × classes, or rows × 1."""
+        columns = len(self.fitted.classes) if method == "predict_proba" else 1
+        # scikit-learn's own message may quote values, and some estimators answer far rows with what is no number.
+        with suppress(ValueError):
+            answers = np.asarray(getattr(self._estimator, method)(matrix), dtype=np.float64).reshape(len(matrix), columns)
+            if np.isfinite(answers).all():
+                return answers
+        raise InvalidInput(f"scikit-learn could not answer {len(matrix)} rows with '{self.type}'.", hint="Check its parameters and the rows.")
 
     def _save(self, files: Any) -> None:
         files.skops("estimator", self._estimator)

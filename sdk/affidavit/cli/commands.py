@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -138,7 +139,8 @@ def run(
         result = Job(project, out=out, on_step=on_step, on_progress=on_progress).run()
     for label, value in (("Report", result.report), ("Bundle", result.bundle)):
         console.print(f"{label}:  {escape(str(value))}", highlight=False, soft_wrap=True)
-    console.print(f"Verify:  affidavit verify {escape(str(result.bundle))} --key '{escape(result.verifier_key)}'", highlight=False, soft_wrap=True)
+    command = f"affidavit verify {shlex.quote(str(result.bundle))} --key '{result.verifier_key}'"
+    console.print(f"Verify:  {escape(command)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -175,9 +177,10 @@ def _show_plugins(manager: Any, as_json: bool) -> None:
         "Plugins",
         ["name", "distribution", "files", "provides"],
         [[p["name"], f"{p['distribution']} {p['version']}", _files(p), ", ".join(p["provides"])] for p in loaded],
+        whole=True,
     )
     if failed:
-        print_table("Not loaded", ["name", "distribution", "reason"], [[f["name"], f["distribution"], f["reason"]] for f in failed])
+        print_table("Not loaded", ["name", "distribution", "reason"], [[f["name"], f["distribution"], f["reason"]] for f in failed], whole=True)
 
 
 def _files(plugin: dict[str, Any]) -> str:

@@ -27,14 +27,18 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table, with a row of cells each."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, whole: bool = False) -> None:
+    """A table, with a row of cells each. Words longer than their column are cut, or where they are wanted `whole` go on in the next line."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     # Text, not markup: names and values come from data, and a bracket in one is a bracket.
-    table = Table(*columns, title=Text(visible(title), style="italic"), title_justify="left")
+    table = Table(
+        *(Column(name, overflow="fold" if whole else "ellipsis") for name in columns),
+        title=Text(visible(title), style="italic"),
+        title_justify="left",
+    )
     for row in rows:
         table.add_row(*[Text(visible(str(cell))) for cell in row])
     Console().print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -54,8 +55,9 @@ def sign(
         print_json({"version": str(found), "folder": folder, "signature": signature, "key": key})
         return
     typer.echo(f"Signed {found} in {folder}. Either of these verifies it:")
-    typer.echo(f"  affidavit verify-model {folder} --key {key}")
-    typer.echo(f"  model_signing verify key {folder} --signature {signature} --public_key {key}")
+    place, mark, public = (shlex.quote(str(path)) for path in (folder, signature, key))
+    typer.echo(f"  affidavit verify-model {place} --key {public}")
+    typer.echo(f"  model_signing verify key {place} --signature {mark} --public_key {public}")
 
 
 def verify_model(

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from affidavit.errors import UsageError, nearest
+from affidavit.errors import MissingExtra, UsageError, nearest
 from affidavit.testing.process_state import put_back
 from affidavit.testing.report import Outcome, Result, Tier
 
@@ -166,10 +166,9 @@ def run_checks(
     with before_subject:
         for each, subject in planned:
             before(each, subject)
-            if subject is not last:  # what one subject leaves behind is not the next one's
+            if subject is not last:
                 before_subject.close()
-                before_subject.enter_context(put_back())
-                last = subject
+                back, last = before_subject.enter_context(put_back()), subject
             if str(subject) in hung:
                 results.append(Result(str(subject), each.name, each.tier, Outcome.SKIPPED, after_hanging(hung[str(subject)]), 0.0))
                 continue
@@ -177,6 +176,7 @@ def run_checks(
                 results.append(Result(str(subject), each.name, each.tier, Outcome.SKIPPED, "its checks of the tier api failed first", 0.0))
                 continue
             result = run_check(each, subject, expected=expected_reason(expected or {}, each, subject), seconds=seconds)
+            back()  # what one check leaves behind is not the next one's, and a change that is made again is seen again
             results.append(result)
             if each.tier is Tier.API and result.outcome is Outcome.FAILED:
                 broken.add(str(subject))
@@ -200,6 +200,9 @@ def _verdict(error: BaseException | None) -> tuple[Outcome, str]:
         return Outcome.PASSED, ""
     if isinstance(error, Skip):
         return Outcome.SKIPPED, str(error)
+    missing = error if isinstance(error, MissingExtra) else error.__cause__
+    if isinstance(missing, MissingExtra):  # what cannot be tried here is no fault
+        return Outcome.SKIPPED, str(missing)
     if isinstance(error, CheckFailed):
         return Outcome.FAILED, str(error)
     return Outcome.FAILED, f"it raised {type(error).__name__}: {error}"

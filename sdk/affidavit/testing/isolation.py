@@ -64,6 +64,12 @@ class Seen:
     deprecated: list[str] = field(default_factory=list)
 
 
+def prepare() -> None:
+    """Start the other process, so that no check's time pays for it."""
+    with _lock:
+        _nursery()
+
+
 def look_at(entry: metadata.EntryPoint, *, seconds: float) -> Seen:
     """Import what `entry` names and ask it to register, each within `seconds`."""
     lines, end = _run("module", [entry.value.replace(" ", ""), entry.name], entry, seconds)
@@ -103,19 +109,18 @@ def _run(task: str, arguments: Sequence[str], entry: metadata.EntryPoint, second
             end = _nursery().run(request, START + seconds * 2 * max(1, len(arguments)))
         diary = Path(folder) / "diary"
         lines = [json.loads(line) for line in diary.read_text().splitlines()] if diary.exists() else []
-        return lines, _where(Path(folder) / "stack", seconds) or end
+        return lines, where(Path(folder) / "stack", seconds) or end
 
 
 class _Nursery:
     """A process with the SDK loaded, which makes a copy of itself for each look: loading the SDK for each would take a second."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}  # noqa: PTH100
         self._process = subprocess.Popen(
-            [sys.executable, "-B", "-c", "from affidavit.testing.probe import serve; serve()"],
+            [sys.executable, "-P", "-B", "-c", "from affidavit.testing.probe import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=environment(),
             start_new_session=True,
         )
         atexit.register(self.close)
@@ -130,16 +135,20 @@ class _Nursery:
     def run(self, request: Mapping[str, Any], seconds: float) -> str:
         """Do a task in a copy of the process, and say how the copy came to its end."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
-        copy = self._answer(START)
-        code = None if copy is None else self._answer(seconds)
+        copy = code = None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+            copy = self._answer(START)
+            code = None if copy is None else self._answer(seconds)
+        finally:
+            if code is None:  # too late, or interrupted: an answer that still comes must not be taken for that to the next request
+                self.close()
+                if copy is not None:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.killpg(copy, signal.SIGKILL)
         if code is not None:
-            return _ended(code)
-        self.close()
-        if copy is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(copy, signal.SIGKILL)
+            return ended(code)
         return f"it had not ended after {seconds:g} s, or ended the process that it was tried in"
 
     def close(self) -> None:
@@ -159,6 +168,12 @@ class _Nursery:
         return int(line) if line else None
 
 
+def environment() -> dict[str, str]:
+    """The environment of a Python that finds what this one finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}  # noqa: PTH100
+
+
+_STANDARD = os.path.dirname(os.__file__)  # noqa: PTH120 - compared as text
 _lock = threading.Lock()
 _kept: list[_Nursery] = []
 
@@ -169,18 +184,19 @@ def _nursery() -> _Nursery:
     return _kept[0]
 
 
-def _ended(code: int) -> str:
+def ended(code: int) -> str:
     """How a process came to an end that should have gone on, from its exit code."""
     return f"the signal {signal.Signals(-code).name} ended the process" if code < 0 else f"it ended the process with the code {code}"
 
 
-def _where(stack: Path, seconds: float) -> str:
+def where(stack: Path, seconds: float) -> str:
     """Where the process stood when its time was over; empty where that was not so."""
     text = stack.read_text(errors="replace") if stack.exists() else ""
     if "Timeout" not in text:
         return ""
     frames = re.findall(r'File "([^"<]+)", line (\d+)', text)
-    inside = next(((path, line) for path, line in frames if "importlib" not in path), None)
+    own = [frame for frame in frames if "site-packages" in frame[0] or not frame[0].startswith(_STANDARD)]
+    inside = next(iter(own or frames), None)
     return f"it had not ended after {seconds:g} s" + (f", and stood in {Path(inside[0]).name}, line {inside[1]}" if inside else "")
 
 

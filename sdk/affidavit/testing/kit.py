@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
-from itertools import chain
+from itertools import count
 from typing import Any
 
 from packaging.utils import canonicalize_name
@@ -14,11 +14,13 @@ from affidavit.errors import AffidavitError, MissingExtra, PluginError, UsageErr
 from affidavit.plugins import PLUGIN_GROUP, PluginInfo, PluginManager, Registration
 from affidavit.testing.catalogue import SUBJECTS
 from affidavit.testing.checks import SECONDS, Check, chosen, known, run_checks, within
+from affidavit.testing.isolation import prepare
 from affidavit.testing.kinds.plugin import SECONDS as IMPORT_SECONDS
 from affidavit.testing.kinds.plugin import PluginCase, PluginSubject
 from affidavit.testing.process_state import put_back
 from affidavit.testing.report import Outcome, Report, Result, Tier
 from affidavit.testing.subjects import Case, spoken
+from affidavit.trust import name_of
 
 CASES_GROUP = "affidavit.conformance.v1"
 """Entry points by the name of a plugin, for how it is tried: a list of cases, or a function that gives one. Read by the kit alone."""
@@ -59,17 +61,21 @@ def check_plugin(
     results: list[Result] = []
 
     def run(planned: Sequence[tuple[Check, Any]], total: int) -> None:
+        numbers = count(len(results))
+
         def before(each: Check, subject: Any) -> None:
-            report(len(results), total, f"{subject}, {each.name}")
+            report(next(numbers), total, f"{subject}, {each.name}")
 
-        for result in run_checks(planned, expected=expected, seconds=seconds, before=before):
-            results.append(result)
+        results.extend(run_checks(planned, expected=expected, seconds=seconds, before=before))
 
+    prepare()
     limit = PluginCase(seconds=min(IMPORT_SECONDS, seconds / 2))
     modules = [PluginSubject(entry, entry.name, case=limit) for entry in entries]
     first = [(each, subject) for subject in modules for each in chosen("plugin")]
     run(first, len(first))
     failures, planned = _registrations(modules, given, seconds)
+    if not failures:  # what was not loaded may have the name
+        _all_meant(expected, [*entries, *(subject for _, subject in planned)])
     total = len(first) + len(planned)
     run(planned, total)
     return Report(plugin, (*failures, *results), len(failures) + total)
@@ -78,10 +84,10 @@ def check_plugin(
 def _entries(plugin: str) -> list[metadata.EntryPoint]:
     installed = list(metadata.entry_points(group=PLUGIN_GROUP))
     wanted = canonicalize_name(plugin)
-    found = [entry for entry in installed if entry.dist is not None and canonicalize_name(entry.dist.name) == wanted]
+    found = [entry for entry in installed if entry.dist is not None and canonicalize_name(name_of(entry.dist)) == wanted]
     found = found or [entry for entry in installed if entry.name == plugin or entry.module.partition(".")[0] == plugin]
     if not found:
-        names = sorted({entry.dist.name for entry in installed if entry.dist is not None})
+        names = sorted({name_of(entry.dist) for entry in installed if entry.dist is not None})
         raise UsageError(f"No plugin '{plugin}' is installed.", hint=f"Distributions with plugins: {', '.join(names)}.")
     return found
 
@@ -101,7 +107,12 @@ def _registrations(modules: Sequence[PluginSubject], given: Sequence[Case], seco
             brought += within(seconds, partial(_brought, subject.entry))
         except Exception as error:  # the plugin's own code
             failures.append(_failed(str(subject), "its_cases_load", f"{type(error).__name__}: {error}"))
-    _all_known(given, list(chain.from_iterable(info.registrations for _, _, info in loaded)))
+    entries = [entry for _, _, info in loaded for entry in info.registrations]
+    _all_known(given, entries)
+    try:
+        _all_known(brought, entries)
+    except UsageError as error:
+        failures.append(_failed(str(modules[0]), "its_cases_load", str(error)))
     planned: list[tuple[Check, Any]] = []
     for subject, manager, info in loaded:
         faults = subject.faults_of_paths(seconds=seconds)
@@ -152,12 +163,24 @@ def _brought(plugin: metadata.EntryPoint) -> list[Case]:
     for entry in plugin.dist.entry_points if plugin.dist is not None else ():
         if entry.group == CASES_GROUP and entry.name == plugin.name:
             value = entry.load()
-            return list(value() if callable(value) else value)
+            cases = list(value() if callable(value) else value)
+            if not all(isinstance(case, Case) for case in cases):
+                raise PluginError(f"{entry.value} holds what is no case.", hint="Bring ModelCase(name=…) and its like.")
+            return cases
     return []
 
 
 def _cases_of(entry: Registration, cases: Iterable[Case]) -> list[Case]:
     return [case for case in cases if (case.kind, case.name) == (entry.kind, entry.name)]
+
+
+def _all_meant(expected: Mapping[str, str], subjects: Iterable[Any]) -> None:
+    """Raise UsageError for an expected failure of a registration that there is none of."""
+    names = {subject.name for subject in subjects}
+    for key in expected:
+        name = key.rpartition(":")[0]
+        if name and name not in names:
+            raise UsageError(f"There is an expected failure of '{name}', of which no check runs.{nearest(name, names)}")
 
 
 def _all_known(cases: Iterable[Case], entries: Sequence[Registration]) -> None:

@@ -6,6 +6,7 @@ Each line of the diary is a JSON object with the `stage` that begins or has ende
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from typing import IO, Any
 import affidavit.artifacts
 import affidavit.calls
 import affidavit.pipeline
-import affidavit.workspace  # noqa: F401 - all loaded before anything is looked at: what a plugin finds there is what it could change
+import affidavit.workspace
 from affidavit.deprecation import AffidavitDeprecationWarning
 from affidavit.errors import PluginError
 from affidavit.plugins import PluginManager, RegistryWriter
@@ -33,6 +34,7 @@ from affidavit.testing.process_state import changes, process_state
 _STARTS = ("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "subprocess.Popen")
 _CONNECTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 _WRITES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.chown", "os.link", "os.symlink", "shutil.rmtree")
+_NOT_THE_PLUGIN = ("<frozen", *(f"{Path(str(module.__file__)).parent}{os.sep}" for module in (affidavit, importlib)))
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 UNTOUCHED = (
@@ -90,14 +92,21 @@ def _writes(path: Any, mode: Any, flags: Any) -> bool:
 def serve() -> None:
     """Read a request a line, do it in a copy of this process, and answer with the copy's number and with its exit code."""
     _answer(0)
+    parent = os.getppid()
     for line in sys.stdin:
         copy = os.fork()
         if copy == 0:
             _do(json.loads(line))
         _answer(copy)
-        _, status = os.waitpid(copy, 0)
+        ended = status = 0
+        while not ended and os.getppid() == parent:  # nobody would read the answer, and what hangs would hang on
+            ended, status = os.waitpid(copy, os.WNOHANG)
+            if not ended:
+                time.sleep(0.002)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(copy, signal.SIGKILL)  # what it started and left behind
+        if not ended:
+            return
         _answer(os.waitstatus_to_exitcode(status))
 
 
@@ -232,6 +241,7 @@ def _said(error: BaseException) -> str:
     """The error in a line, with the place in the plugin where it arose."""
     if isinstance(error, SystemExit):
         return f"SystemExit({error.code!r}), which asks to end the process"
-    frames = traceback.extract_tb(error.__traceback__)
+    # Neither this SDK's own frames nor those of the import system are the place of a mistake.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THE_PLUGIN)]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"

@@ -83,16 +83,23 @@ def left_alone() -> Iterator[list[str]]:
 
 
 @contextmanager
-def put_back() -> Iterator[None]:
-    """Put back after the block what it changes of the process and of the SDK, as far as that can be done from any thread."""
+def put_back() -> Iterator[Callable[[], None]]:
+    """Put back after the block what it changes of the process and of the SDK, as far as that can be done from any thread.
+
+    What it gives does so at once, as often as it is called.
+    """
     sdk, undo = sdk_state(), _undo()
-    try:
-        yield
-    finally:
+
+    def back() -> None:
         restore(sdk)
         for step in undo:
             with suppress(Exception):  # one thing that cannot be put back keeps nothing else from it
                 step()
+
+    try:
+        yield back
+    finally:
+        back()
 
 
 def _undo() -> list[Callable[[], Any]]:

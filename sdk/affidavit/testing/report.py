@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Tier(StrEnum):
@@ -56,6 +59,11 @@ class Result:
     message: str
     seconds: float
     hung: bool = False
+
+    def __post_init__(self) -> None:
+        # Both may hold what a plugin raised or is called, and neither a file nor a terminal takes every character of that.
+        object.__setattr__(self, "subject", _printable(self.subject))
+        object.__setattr__(self, "message", _printable(self.message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +142,9 @@ class Report:
         for result in self.results:
             case = ElementTree.SubElement(suite, "testcase", classname=result.subject, name=result.check, time=f"{result.seconds:.3f}")
             if result.outcome in bad:
-                ElementTree.SubElement(case, "failure", message=_printable(result.message))
+                ElementTree.SubElement(case, "failure", message=result.message)
             elif result.outcome in idle:
-                ElementTree.SubElement(case, "skipped", message=_printable(result.message))
+                ElementTree.SubElement(case, "skipped", message=result.message)
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
     def __str__(self) -> str:
@@ -154,4 +162,4 @@ def _worst_first(results: Sequence[Result]) -> list[Result]:
 
 def _printable(text: str) -> str:
     """Text that XML may hold: a message quotes what a plugin raised."""
-    return "".join(char if char in "\t\n" or char >= " " else "?" for char in text)
+    return _NOT_XML.sub("?", text)

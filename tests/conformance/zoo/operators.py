@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import logging
 import os
@@ -18,7 +19,7 @@ from tests.conformance.zoo.pen import Pen
 from affidavit.errors import IntegrityError, InvalidInput, UsageError
 from affidavit.interfaces.masking import Operator, Settings
 from affidavit.interfaces.schema import FieldType
-from affidavit.testing.kinds.operator.subject import MemoryVault, OperatorCase, OperatorSubject
+from affidavit.testing.kinds.operator.subject import KEY, MemoryVault, OperatorCase, OperatorSubject
 
 PEN = Pen(OperatorSubject, "zoo.scramble")
 REVERSIBLE = OperatorCase(name="zoo.scramble", label="reversible")
@@ -105,7 +106,29 @@ class Draw(Scramble):
         return os.urandom(16).hex()
 
 
+class Shift(Operator):
+    """Moves dates by a thousand days or, under a workspace's own key, by one, which is another row's date by chance. This one is sound."""
+
+    name = "zoo.scramble"
+    idempotent = False
+
+    def apply(self, column, field, context):
+        if not pa.types.is_date32(column.type):
+            raise UsageError(f"Column '{field.name}' holds no dates.")
+        days = dt.timedelta(days=1000 if context.key == KEY else 1)
+        try:
+            return pa.chunked_array([pa.array([None if date is None else date + days for date in column.to_pylist()], pa.date32())])
+        except OverflowError:
+            raise InvalidInput(f"Column '{field.name}' holds dates at the end of the calendar.") from None
+
+    def field(self, field):
+        return replace(super().field(field), bounds=None, categories=None)
+
+
+DAYS = OperatorCase(name="zoo.scramble", label="days", values=[dt.date(1987, 5, day) for day in range(17, 21)])
+
 PEN.passes(Scramble)
+PEN.passes(Shift, case=DAYS)
 PEN.passes(Scramble, case=MARKED)
 PEN.passes(Locker, case=REVERSIBLE)
 PEN.passes(Draw, case=OperatorCase(name="zoo.scramble", label="random", random=True))

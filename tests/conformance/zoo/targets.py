@@ -234,7 +234,7 @@ class LeavesAThread(Sound):
     class Endpoint(Desk):
         def stop(self):
             if self.predictor is not None:
-                threading.Thread(target=time.sleep, args=(3,)).start()
+                threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
             super().stop()
 
 

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import AdaBoostClassifier, ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.linear_model import BayesianRidge, HuberRegressor, LogisticRegression, Ridge, RidgeClassifier
-from sklearn.naive_bayes import GaussianNB
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, SVR
 
 from affidavit import Capabilities
 from affidavit.artifacts import saved_in_memory
-from affidavit.errors import IntegrityError, InvalidInput, UsageError
+from affidavit.errors import IntegrityError, InvalidInput, PluginError, UsageError
 from affidavit.interfaces.dataset import Dataset
 from affidavit.interfaces.training import Training
 from affidavit.testing import ModelCase, Outcome, Tier
@@ -138,6 +139,56 @@ def test_a_target_that_the_estimator_cannot_predict_is_refused_by_name() -> None
         CLASSIFIERS["bayes"]().fit(regression_table())
     with pytest.raises(UsageError, match="cannot predict classes: Ridge is no classifier"):
         REGRESSORS["ridge"]().fit(mixed_table())
+
+
+class Careless(ClassifierMixin, BaseEstimator):
+    """Answers as it is told, and keeps of what it learnt what it is told."""
+
+    def __init__(self, answer: float = 0.5, columns: int = 2, kept: tuple[str, ...] = ("n_features_in_", "classes_"), back: bool = True) -> None:
+        self.answer, self.columns, self.kept, self.back = answer, columns, kept, back
+
+    def fit(self, matrix: Any, target: Any) -> Careless | None:
+        learnt = {"n_features_in_": matrix.shape[1], "classes_": np.unique(target)}
+        vars(self).update({name: learnt[name] for name in self.kept})
+        return self if self.back else None
+
+    def predict_proba(self, matrix: Any) -> Any:
+        return np.full((len(matrix), self.columns), self.answer)
+
+
+def test_a_parameter_that_scikit_learn_refuses_is_named_and_not_the_rows_blamed() -> None:
+    kind = model_type(lambda: make_pipeline(StandardScaler(), LinearDiscriminantAnalysis(solver="qdv")))
+    with pytest.raises(UsageError, match=r"'acme\.type': The 'solver' parameter of LinearDiscriminantAnalysis .* Got 'qdv'"):
+        kind().fit(mixed_table())
+
+
+def test_a_mistake_in_the_authors_own_method_is_told_in_its_words() -> None:
+    with pytest.raises(PluginError, match=r"Type\.estimator of model type 'acme\.type' raised ValueError: .*'five'") as told:
+        model_type(lambda: AdaBoostClassifier(n_estimators=int("five")))().fit(mixed_table())
+    assert told.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("fault", [{"kept": ("classes_",)}, {"kept": ("n_features_in_",)}, {"back": False}], ids=str)
+def test_an_estimator_whose_file_could_not_be_loaded_is_refused_when_it_is_fitted(fault: dict[str, Any]) -> None:
+    assert model_type(Careless)().fit(mixed_table())
+    with pytest.raises(PluginError, match="after fit, Careless has not the columns and classes"):
+        model_type(lambda: Careless(**fault))().fit(mixed_table())
+
+
+@pytest.mark.parametrize("fault", [{"answer": np.nan}, {"columns": 1}, {"columns": 4}], ids=str)
+def test_answers_that_are_no_numbers_or_too_few_or_too_many_are_refused(fault: dict[str, Any]) -> None:
+    model = model_type(lambda: Careless(**fault))().fit(mixed_table())
+    with pytest.raises(InvalidInput, match=r"could not answer 3 rows with 'acme\.type'"):
+        model.predict(mixed_table().head(3))
+    assert len(model.predict(mixed_table().head(0))) == 0
+
+
+def test_an_estimator_that_takes_no_negative_numbers_stands_behind_a_scaler() -> None:
+    data = mixed_table()
+    with pytest.raises(InvalidInput, match="could not fit"):
+        model_type(MultinomialNB)().fit(data)
+    kind = model_type(lambda: make_pipeline(MinMaxScaler(clip=True), MultinomialNB()))
+    assert checked(kind, data, Tier.API) == ({}, set())
 
 
 def test_a_type_that_is_not_trusted_is_named_when_the_model_is_loaded() -> None:

@@ -167,7 +167,16 @@ def test_a_folder_that_is_there_is_not_touched(workspace, version, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("options", [{}, {"folder": "out", "port": 1}])
+def test_a_link_to_nothing_is_there_and_a_name_too_long_ends_in_one_error(workspace, version, tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nothing")
+    with pytest.raises(UsageError, match="there already"):
+        workspace.deploy(version, target="onnx", folder=tmp_path / "out")
+    with pytest.raises(AffidavitError, match="could not be written: File name too long"):
+        workspace.deploy(version, target="onnx", folder=tmp_path / ("x" * 300))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("options", [{}, {"folder": 5}, {"folder": "out", "port": 1}])
 def test_it_takes_a_folder_and_nothing_else(workspace, version, options):
     with pytest.raises(UsageError, match="takes one option: folder"):
         workspace.deploy(version, target="onnx", **options)

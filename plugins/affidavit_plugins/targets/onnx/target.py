@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 from pathlib import Path
@@ -54,13 +55,13 @@ class Onnx(Deployment):
         IntegrityError
             The graph answers otherwise than the model; nothing is written.
         """
-        if folder is None or options:
+        if not isinstance(folder, str | Path) or options:
             raise UsageError("The target 'onnx' takes one option: folder, the folder to write.")
         workspace, version = predictor.registered if isinstance(predictor, GovernedPredictor) else (None, None)
         if workspace is None or version is None:
             raise UsageError("Only a registered version can be handed over.", hint="Register the model, and promote the version.")
         target = Path(folder)
-        if target.exists():
+        if os.path.lexists(target):
             raise UsageError(f"'{target}' is there already.", hint="Name a folder that is not.")
         # Read again from its artifact: what is handed over is what was registered, and comparing it is no prediction for anybody.
         model = load_model(version.artifact, workspace.objects, workspace.registry)

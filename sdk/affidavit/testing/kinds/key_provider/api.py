@@ -259,7 +259,8 @@ def _refused(call: Callable[[], Any], what: str, remedy: str, kind: type[Affidav
 @contextmanager
 def _trap() -> Iterator[tuple[str, str, Callable[[], bool]]]:
     """An address at which somebody listens, the name of a module that can be imported, and whether either was used."""
-    called = threading.Event()
+    called: list[Any] = []
+    knocks: list[Any] = []
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         name = f"affidavit_kit_trap_{server.getsockname()[1]}"
         (Path(folder) / f"{name}.py").write_text("IMPORTED = True\n", encoding="utf-8")
@@ -267,15 +268,22 @@ def _trap() -> Iterator[tuple[str, str, Callable[[], bool]]]:
         def answer() -> None:
             with suppress(OSError):
                 while True:
-                    connection, _ = server.accept()
-                    called.set()
+                    connection, caller = server.accept()
+                    called.append(caller)
                     connection.close()
+
+        def sprung() -> bool:
+            """Knock as well: callers are answered in turn, so whoever called before is known when this call has ended."""
+            with socket.create_connection(server.getsockname()) as knock, suppress(OSError):
+                knocks.append(knock.getsockname())
+                knock.recv(1)
+            return len(called) > len(knocks) or name in sys.modules
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         sys.path.insert(0, folder)
         try:
-            yield f"http://127.0.0.1:{server.getsockname()[1]}", name, lambda: called.wait(0.02) or name in sys.modules
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", name, sprung
         finally:
             sys.path.remove(folder)
             sys.modules.pop(name, None)

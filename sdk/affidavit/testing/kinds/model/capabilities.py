@@ -16,7 +16,7 @@ from affidavit.onnx_format import deviation, notes
 from affidavit.plugins import load_service
 from affidavit.testing.checks import CheckFailed, Skip, check
 from affidavit.testing.kinds.model.api import ROUNDING, odd_columns
-from affidavit.testing.kinds.model.subject import ModelSubject, answers
+from affidavit.testing.kinds.model.subject import ModelSubject, answers, difference
 from affidavit.testing.report import Tier
 
 SINGLE_PRECISION = 1e-5
@@ -42,7 +42,7 @@ def tree_structure_reproduces_predict(subject: ModelSubject) -> None:
     matrix = view.encode(subject.fitted.fitted.conform(subject.rows))
     ask = view.estimator.predict_proba if hasattr(view.estimator, "predict_proba") else view.estimator.predict
     found, own = np.asarray(ask(matrix), dtype=np.float64).reshape(len(subject.rows), -1), answers(subject.fitted.predict(subject.rows))
-    if found.shape != own.shape or float(np.max(abs(found - own), initial=0.0)) > ROUNDING:
+    if difference(own, found) > ROUNDING:
         raise CheckFailed("the encoded view's estimator answers otherwise than predict.")
 
 
@@ -54,7 +54,7 @@ def torch_module_reproduces_predict(subject: ModelSubject) -> None:
         raise CheckFailed("its torch view has no 'score': the function from the module's output to what predict answers.")
     outputs = view.score(view.module(view.encode(subject.rows)))
     found, own = outputs.detach().double().numpy().reshape(len(subject.rows), -1), answers(subject.fitted.predict(subject.rows))
-    if found.shape != own.shape or float(np.max(abs(found - own), initial=0.0)) > ROUNDING:
+    if difference(own, found) > ROUNDING:
         raise CheckFailed("the torch view's module and score answer otherwise than predict.")
 
 
@@ -133,7 +133,7 @@ def _same_answers(subject: ModelSubject, score: Any, output: str, what: str) -> 
         found = np.concatenate([1 / (1 + np.exp(score)), 1 / (1 + np.exp(-score))], axis=1)
     else:
         raise Skip(f"how {what} of several classes becomes probabilities is the model's own affair")
-    if found.shape != own.shape or float(np.max(abs(found - own), initial=0.0)) > ROUNDING:
+    if difference(own, found) > ROUNDING:
         raise CheckFailed(f"{what} of the encoded view answers otherwise than predict.")
 
 

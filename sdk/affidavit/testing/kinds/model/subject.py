@@ -78,6 +78,9 @@ class ModelSubject(Subject[ModelCase]):
             except AffidavitError as error:
                 reasons.append(f"{data.name}: {error}")
                 continue
+            except Exception as error:  # it should have said InvalidInput, and may learn from another
+                reasons.append(f"{data.name}: {type(error).__name__}: {error}")
+                continue
             return data
         raise CheckFailed(f"it learns from none of the kit's samples; pass one of its own. {' '.join(reasons)}")
 
@@ -129,6 +132,10 @@ def answers(predictions: Predictions) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def apart(first: Predictions, second: Predictions) -> float:
-    """The largest difference of two answers; infinite where they are of other shapes."""
-    a, b = answers(first), answers(second)
-    return float("inf") if a.shape != b.shape else float(np.max(abs(a - b), initial=0.0))
+    """The largest difference of two answers, of the largest answer where that is above one; infinite where they are of other shapes."""
+    return difference(answers(first), answers(second))
+
+
+def difference(first: Any, second: Any) -> float:
+    """The same of two arrays."""
+    return float("inf") if first.shape != second.shape else float(np.max(abs(first - second), initial=0.0) / np.max(abs(first), initial=1.0))

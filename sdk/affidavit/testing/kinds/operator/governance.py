@@ -36,8 +36,11 @@ def what_it_masks_leaves_no_trace(subject: OperatorSubject) -> None:
     loaded = _loaded(subject)
     values = subject.column(subject.served[0]).to_pylist()
     planted = [*(str(value) for value in values if value is not None and len(str(value)) >= 6), PLANTED[0]]
-    shown = [str(value) for name in loaded.data.schema.names for value in loaded.data.to_list(name)]
-    if not subject.shows and any(value in text for value in planted for text in shown):
+    rows = [" ".join(map(str, row)) for row in zip(*(loaded.data.to_list(name) for name in loaded.data.schema.names), strict=True)]
+    # row by row: under the key of this workspace one date may become another row's by chance
+    own = [(str(value), row) for value, row in zip(values, rows, strict=True) if value is not None and len(str(value)) >= 6]
+    own += [(PLANTED[0], row) for row in rows]
+    if not subject.shows and any(value in row for value, row in own):
         raise CheckFailed("a value is in the data set although the policy has this operator mask its column.")
     said = json.dumps(subject.case.settings, default=str)  # a policy's own words stand in the ledger
     secret = [value for value in planted if value not in said]

@@ -1,0 +1,20 @@
+"""The conformance kit tests itself on model types and plugins: each broken specimen is caught by the check that names its fault, and the sound ones raise no alarm."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conformance.specimens import MODELS, broken, each_check_passes_somewhere, fails_no_check, is_caught_by, sound
+
+
+@pytest.mark.parametrize("make", sound(MODELS))
+def test_a_sound_specimen_fails_no_check(make):
+    fails_no_check(make)
+
+
+@pytest.mark.parametrize(("check", "make"), broken(MODELS))
+def test_a_broken_specimen_is_caught_by_the_check_that_names_its_fault_and_by_no_other(check, make):
+    is_caught_by(check, make)
+
+
+def test_every_kind_has_a_sound_specimen_that_passes_each_of_its_checks():
+    each_check_passes_somewhere(MODELS)
