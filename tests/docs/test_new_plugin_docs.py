@@ -7,9 +7,11 @@ import re
 import shlex
 import site
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
+import pytest
 from tests.docs.pages import PAGES, blocks, commands
 from typer.main import get_command
 
@@ -17,6 +19,12 @@ from affidavit.cli import app
 from affidavit.scaffold import KINDS, new_plugin
 
 PAGE = PAGES["new-plugin"].read_text("utf-8")
+
+
+@pytest.fixture(autouse=True)
+def nobody_elses_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of other tests have modules of the same name."""
+    monkeypatch.delitem(sys.modules, "acme_models", raising=False)
 
 
 def test_the_commands_run_in_order(tmp_path: Path) -> None:

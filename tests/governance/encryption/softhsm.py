@@ -17,9 +17,17 @@ SOFTHSM = next(
 )
 
 
-@functools.cache
 def token() -> str | None:
-    """The label of the token, made at the first call; None where SoftHSM2 is not installed (Debian's softhsm2)."""
+    """The label of the token, made at the first call and named to the library at each; None where SoftHSM2 is not installed (Debian's softhsm2)."""
+    configuration = _configuration()
+    if configuration is None:
+        return None
+    os.environ["SOFTHSM2_CONF"] = configuration
+    return LABEL
+
+
+@functools.cache
+def _configuration() -> str | None:
     tool = shutil.which("softhsm2-util")
     if SOFTHSM is None or tool is None:
         return None
@@ -27,6 +35,7 @@ def token() -> str | None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "tokens").mkdir()
     (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
-    os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
-    subprocess.run([tool, "--init-token", "--free", "--label", LABEL, "--so-pin", "12345678", "--pin", PIN], check=True, capture_output=True)
-    return LABEL
+    configuration = str(folder / "softhsm2.conf")
+    command = [tool, "--init-token", "--free", "--label", LABEL, "--so-pin", "12345678", "--pin", PIN]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "SOFTHSM2_CONF": configuration})
+    return configuration
