@@ -6,19 +6,15 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from affidavit.artifacts import MANIFEST, Artifact, read_artifact
 from affidavit.errors import AffidavitError, UsageError
-from affidavit.interfaces.deployment import Deployment, Endpoint, Predictor
+from affidavit.interfaces.deployment import Deployment, HandedOver, Predictor
 from affidavit.interfaces.governance import Keyring
 from affidavit.predictor import GovernedPredictor
 from affidavit.store import Objects, write_atomic, writing
 from affidavit_governance.encryption.model_signing import SIGNATURE, sign_folder, signing_key, verify_folder, workspace_public_key
-
-if TYPE_CHECKING:
-    from affidavit.interfaces.dataset import Dataset
-    from affidavit.interfaces.model import Predictions
 
 
 class SignedFolder(Deployment):
@@ -55,38 +51,19 @@ class SignedFolder(Deployment):
         return SignedModel(predictor, target, public)
 
 
-class SignedModel(Endpoint):
-    """A model that was handed over; `predict` asks the one that stayed.
-
-    Attributes
-    ----------
-    folder
-        Where its files are.
-    """
+class SignedModel(HandedOver):
+    """A model that was handed over, signed."""
 
     def __init__(self, predictor: Predictor, folder: Path, public_key: bytes) -> None:
-        self._predictor: Predictor | None = predictor
-        self.folder, self._key = folder, public_key
+        super().__init__(predictor, folder)
+        self._key = public_key
 
-    def predict(self, data: Dataset) -> Predictions:
-        """Predict inside governance. Raises UsageError after `stop`."""
-        if self._predictor is None:
-            raise UsageError("This endpoint was stopped.", hint="The folder stays; deploy the version again for another endpoint.")
-        return self._predictor.predict(data)
-
-    def healthy(self) -> bool:
-        """Whether it was not stopped, and the folder still is what was signed."""
-        if self._predictor is None:
-            return False
+    def intact(self) -> bool:
         try:
             verify_folder(self.folder, self._key)
         except AffidavitError:
             return False
         return True
-
-    def stop(self) -> None:
-        """Let go of the model; the folder stays."""
-        self._predictor = None
 
 
 def sign_artifact(artifact: Artifact, objects: Objects, keyring: Keyring, folder: Path) -> Path:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from affidavit.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from affidavit.interfaces.dataset import Dataset
     from affidavit.interfaces.explanation import Explanation
     from affidavit.interfaces.model import Predictions, Signature
@@ -67,6 +69,38 @@ class Endpoint(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+
+class HandedOver(Endpoint):
+    """A model whose files were handed over into a folder; `predict` asks the one that stayed, inside governance.
+
+    Attributes
+    ----------
+    folder
+        Where its files are.
+    """
+
+    def __init__(self, predictor: Predictor, folder: Path) -> None:
+        self._predictor: Predictor | None = predictor
+        self.folder = folder
+
+    @abstractmethod
+    def intact(self) -> bool:
+        """Whether the folder still holds what was handed over."""
+
+    def predict(self, data: Dataset) -> Predictions:
+        """Predict inside governance. Raises UsageError after `stop`."""
+        if self._predictor is None:
+            raise UsageError("This endpoint was stopped.", hint="The folder stays; deploy the version again for another endpoint.")
+        return self._predictor.predict(data)
+
+    def healthy(self) -> bool:
+        """Whether it was not stopped, and the folder is intact."""
+        return self._predictor is not None and self.intact()
+
+    def stop(self) -> None:
+        """Let go of the model; the folder stays."""
+        self._predictor = None
 
 
 class Deployment(ABC):

@@ -14,7 +14,7 @@ import numpy as np
 from affidavit.artifacts import canonical_json, load_model
 from affidavit.errors import AffidavitError, IntegrityError, UsageError
 from affidavit.interfaces.dataset import Dataset
-from affidavit.interfaces.deployment import Deployment, Endpoint, Predictor
+from affidavit.interfaces.deployment import Deployment, HandedOver, Predictor
 from affidavit.interfaces.model import Model, OnnxView
 from affidavit.onnx_format import deviation
 from affidavit.predictor import GovernedPredictor
@@ -23,7 +23,6 @@ from affidavit.store import write_atomic, writing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from affidavit.interfaces.model import Predictions
     from affidavit.registry import Version
 
 FORMAT = 1
@@ -78,41 +77,26 @@ class Onnx(Deployment):
         return ExportedModel(predictor, target, {name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
 
 
-class ExportedModel(Endpoint):
+class ExportedModel(HandedOver):
     """A model that was handed over as a graph; `predict` asks the one that stayed.
 
     The graph itself does not answer here: the journal says which registered artifact answered, and the graph is another program.
 
     Attributes
     ----------
-    folder
-        Where its files are.
     files
-        Their SHA-256, by name.
+        The SHA-256 of each, by name.
     """
 
     def __init__(self, predictor: Predictor, folder: Path, files: dict[str, str]) -> None:
-        self._predictor: Predictor | None = predictor
-        self.folder, self.files = folder, files
+        super().__init__(predictor, folder)
+        self.files = files
 
-    def predict(self, data: Dataset) -> Predictions:
-        """Predict inside governance. Raises UsageError after `stop`."""
-        if self._predictor is None:
-            raise UsageError("This endpoint was stopped.", hint="The folder stays; deploy the version again for another endpoint.")
-        return self._predictor.predict(data)
-
-    def healthy(self) -> bool:
-        """Whether it was not stopped, and the files still are what was written."""
-        if self._predictor is None:
-            return False
+    def intact(self) -> bool:
         try:
             return all(hashlib.sha256((self.folder / name).read_bytes()).hexdigest() == digest for name, digest in self.files.items())
         except OSError:
             return False
-
-    def stop(self) -> None:
-        """Let go of the model; the folder stays."""
-        self._predictor = None
 
 
 def compare(model: Model, view: OnnxView, rows: Dataset) -> None:
