@@ -201,6 +201,7 @@ class PluginManager(pluggy.PluginManager):
         self.failures: list[PluginFailure] = []
         self.plugins: list[PluginInfo] = []
         self._trust = Trust({*allow, BUNDLED})
+        self._installed: Any = None
         self._sealed: dict[str, tuple[pluggy.HookImpl, ...]] | None = None
         self.add_hookspecs(hookspecs)
 
@@ -208,9 +209,7 @@ class PluginManager(pluggy.PluginManager):
 
     def load_plugins(self, entry_points: Iterable[metadata.EntryPoint] | None = None) -> None:
         """Load every entry point alone; what fails stands in `failures` and leaves nothing behind."""
-        # asked once, because it reads a file of every distribution; its class depends on Python's version
-        installed: Any = metadata.entry_points() if entry_points is None else None
-        found = list(entry_points or () if installed is None else installed.select(group=PLUGIN_GROUP))
+        found = list(self._entry_points(PLUGIN_GROUP) if entry_points is None else entry_points)
         counts = Counter(entry.name for entry in found)
         for entry in sorted(found, key=lambda e: (_distribution(e) != BUNDLED, e.name)):
             distribution = _distribution(entry)
@@ -220,18 +219,25 @@ class PluginManager(pluggy.PluginManager):
                 self._fail(entry, refusal)
             else:
                 self._load_one(entry)
-        if installed is not None:
-            self._refuse_other_groups(installed, {entry.name for entry in found})
+        if entry_points is None:
+            self._refuse_other_groups({entry.name for entry in found})
 
-    def _refuse_other_groups(self, installed: Any, names: set[str]) -> None:
+    def _entry_points(self, group: str) -> Iterable[metadata.EntryPoint]:
+        """What is installed in `group`. Asked once, before any plugin's code runs, because it reads a file of every distribution."""
+        if self._installed is None:
+            self._installed = metadata.entry_points()  # its class depends on Python's version
+        found: Iterable[metadata.EntryPoint] = self._installed.select(group=group)
+        return found
+
+    def _refuse_other_groups(self, names: set[str]) -> None:
         """Say of plugins for another version of the plugin interface that they are, unless they bring one for this version too."""
-        for group in sorted(installed.groups):
-            for entry in installed.select(group=group) if group.startswith(_GROUP_FAMILY) and group != PLUGIN_GROUP else ():
+        for group in sorted(self._installed.groups):
+            for entry in self._entry_points(group) if group.startswith(_GROUP_FAMILY) and group != PLUGIN_GROUP else ():
                 if entry.name not in names:
                     self._fail(entry, f"it is a plugin for '{group}', and this Affidavit loads '{PLUGIN_GROUP}'; install a version of it for that")
 
     def _load_one(self, entry: metadata.EntryPoint) -> None:
-        before = sdk_state() if _distribution(entry) != BUNDLED else {}
+        before = sdk_state() if _distribution(entry) != BUNDLED else ()
         writer = RegistryWriter(self.registry, entry.name, _distribution(entry))
         plugin = None
         try:
@@ -292,7 +298,7 @@ class PluginManager(pluggy.PluginManager):
         PluginError
             A module fails to load, a stage is missing or doubled, or a distribution is not allowed. Governance is whole or absent.
         """
-        found = metadata.entry_points(group=GOVERNANCE_GROUP) if entry_points is None else entry_points
+        found = self._entry_points(GOVERNANCE_GROUP) if entry_points is None else entry_points
         modules: dict[Stage, tuple[metadata.EntryPoint, Any]] = {}
         for entry in found:
             if refusal := self._trust.refusal(entry.dist):

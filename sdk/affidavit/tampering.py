@@ -6,13 +6,14 @@ This finds mistakes and carelessness. In one Python process no wall holds agains
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-State = Mapping[str, tuple[Any, str, Any]]
-"""By full name: who holds it, under which name, and it itself."""
+State = Sequence[tuple[str, Any, Mapping[str, Any]]]
+"""Modules and classes: full name, itself, and what it held."""
 
 SDK = ("affidavit", "affidavit_governance")
 """Packages of which a plugin may change nothing."""
@@ -21,26 +22,41 @@ _CODE = (types.FunctionType, classmethod, staticmethod, property, functools.cach
 
 
 def sdk_state() -> State:
-    """Every function, class and public constant of the SDK that is loaded."""
-    found: dict[str, tuple[Any, str, Any]] = {}
+    """What every module of the SDK that is loaded, and every class in one, holds."""
+    found: list[tuple[str, Any, Mapping[str, Any]]] = []
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] not in SDK or module is None:
+        if not name.startswith("affidavit") or name.partition(".")[0] not in SDK or module is None:  # the first for thousands of others
             continue
-        for attribute, value in list(vars(module).items()):
-            if not isinstance(value, types.ModuleType) and (isinstance(value, _CODE) or not attribute.startswith("_")):
-                found[f"{name}.{attribute}"] = (module, attribute, value)
-            if isinstance(value, type) and value.__module__ == name:
-                found |= {f"{name}.{attribute}.{key}": (value, key, item) for key, item in list(vars(value).items()) if isinstance(item, _CODE)}
+        held = dict(vars(module))
+        found.append((name, module, held))
+        found += [(f"{name}.{key}", value, dict(vars(value))) for key, value in held.items() if isinstance(value, type) and value.__module__ == name]
     return found
 
 
 def sdk_changes(before: State) -> list[str]:
-    """Full names of what is another object now, or gone, since `sdk_state` gave `before`."""
-    return sorted(name for name, (holder, attribute, value) in before.items() if vars(holder).get(attribute) is not value)
+    """Full names of functions, classes and public constants that are another object now, or gone, since `sdk_state` gave `before`."""
+    return sorted(f"{name}.{key}" for name, _, key, _ in _changes(before))
 
 
 def restore(before: State) -> None:
     """Put back what is another object than it was."""
-    for name in sdk_changes(before):
-        holder, attribute, value = before[name]
-        setattr(holder, attribute, value)
+    for _, holder, key, value in _changes(before):
+        setattr(holder, key, value)
+
+
+def _changes(before: State) -> list[tuple[str, Any, str, Any]]:
+    found = []
+    for name, holder, held in before:
+        now = vars(holder)
+        # Nearly always nothing has changed, which this sees without a step in Python for each of thousands of names.
+        if len(now) == len(held) and all(map(operator.is_, now.values(), held.values())):
+            continue
+        found += [(name, holder, key, value) for key, value in held.items() if _guarded(holder, key, value) and now.get(key) is not value]
+    return found
+
+
+def _guarded(holder: Any, key: str, value: Any) -> bool:
+    """Not what a class keeps for itself, nor a module's own state and what it imported."""
+    if isinstance(holder, type):
+        return isinstance(value, _CODE)
+    return not isinstance(value, types.ModuleType) and (isinstance(value, _CODE) or not key.startswith("_"))

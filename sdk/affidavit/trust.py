@@ -74,7 +74,6 @@ class Provenance:
     @classmethod
     def of(cls, distribution: metadata.Distribution) -> Self:
         """Read the installed files of `distribution`."""
-        name = str(distribution.metadata["Name"] or "unknown")
         lines: list[str] = []
         altered: str | None = None
         files = _wheel_files(distribution)
@@ -90,7 +89,7 @@ class Provenance:
             lines.append(f"{digest.hex()}  {PurePosixPath(path)}\n")
         listed = bool(files) and not _is_editable(distribution)
         whole = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest() if listed else None
-        return cls(name, distribution.version, whole, altered or (_stowaway(distribution, files) if listed else None))
+        return cls(name_of(distribution), version_of(distribution), whole, altered or (_stowaway(distribution, files) if listed else None))
 
 
 class Trust:
@@ -124,10 +123,11 @@ class Trust:
         lines = self._allowed.get(canonicalize_name(name))
         if not lines or distribution is None:
             return f"distribution '{name}' is not in the policy's plugins.allow"
-        fitting = [line for line in lines if _fits(line.requirement, distribution.version)]
+        version = version_of(distribution)
+        fitting = [line for line in lines if _fits(line.requirement, version)]
         if not fitting:
             wanted = " or ".join(f"'{line.requirement}'" for line in lines)
-            return f"distribution '{name}' is installed in version {distribution.version}, and the policy's plugins.allow wants {wanted}"
+            return f"distribution '{name}' is installed in version {version}, and the policy's plugins.allow wants {wanted}"
         unfit = _unfit_sdk(distribution)
         if unfit is not None:
             return unfit
@@ -146,14 +146,24 @@ class Trust:
 
 
 @lru_cache(maxsize=64)
+def _described(distribution: metadata.Distribution) -> metadata.PackageMetadata:
+    """The metadata of `distribution`, kept: `importlib.metadata` parses its whole description anew for each field that is asked for."""
+    return distribution.metadata
+
+
 def name_of(distribution: metadata.Distribution | None) -> str:
-    """The name of `distribution`, kept: `importlib.metadata` parses its whole description anew each time, most of the time a workspace opens in."""
-    return "unknown" if distribution is None else str(distribution.metadata["Name"] or "unknown")
+    """The name of `distribution`."""
+    return "unknown" if distribution is None else str(_described(distribution)["Name"] or "unknown")
+
+
+def version_of(distribution: metadata.Distribution) -> str:
+    """The version of `distribution`."""
+    return str(_described(distribution)["Version"])
 
 
 def _unfit_sdk(distribution: metadata.Distribution) -> str | None:
     """Why this SDK is not one that `distribution` was written for, by what it requires of `affidavit`."""
-    for line in distribution.requires or ():
+    for line in _described(distribution).get_all("Requires-Dist") or distribution.requires or ():  # the latter also reads eggs
         if not line.lower().startswith("affidavit"):  # parsing all lines would take a third of the time in which a workspace opens
             continue
         try:
@@ -202,7 +212,7 @@ def owner_of(module: str, distribution: metadata.Distribution) -> str | None:
 
     A distribution that keeps no record of its files, as an editable one, may own whatever no other distribution and not Python itself owns.
     """
-    top, name = module.partition(".")[0], canonicalize_name(str(distribution.metadata["Name"] or "unknown"))
+    top, name = module.partition(".")[0], canonicalize_name(name_of(distribution))
     if top in _BUNDLED:
         return None if name == "affidavit" else "part of 'affidavit'"
     if top in sys.stdlib_module_names:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from affidavit.tampering import restore, sdk_changes, sdk_state
+from affidavit.tampering import State, restore, sdk_changes, sdk_state
 
 _LOGGERS = (logging.root, logging.getLogger("affidavit"))
 _UNLIKELY_SEED = 918_273
@@ -72,9 +72,10 @@ def left_alone() -> Iterator[list[str]]:
     The random generators stand in a state meanwhile that no careless ``seed(0)`` gives them.
     """
     changed: list[str] = []
-    with put_back():
+    sdk = sdk_state()
+    with put_back(sdk):
         _seed_unlikely()
-        state, sdk = process_state(), sdk_state()
+        state = process_state()
         try:
             yield changed
         finally:
@@ -83,15 +84,16 @@ def left_alone() -> Iterator[list[str]]:
 
 
 @contextmanager
-def put_back() -> Iterator[Callable[[], None]]:
-    """Put back after the block what it changes of the process and of the SDK, as far as that can be done from any thread.
+def put_back(sdk: State | None = None) -> Iterator[Callable[[], None]]:
+    """Put back after the block what it changes of the process and of the SDK (to `sdk`, by default as it is now), as far as that can be done
+    from any thread.
 
     What it gives does so at once, as often as it is called.
     """
-    sdk, undo = sdk_state(), _undo()
+    kept, undo = sdk_state() if sdk is None else sdk, _undo()
 
     def back() -> None:
-        restore(sdk)
+        restore(kept)
         for step in undo:
             with suppress(Exception):  # one thing that cannot be put back keeps nothing else from it
                 step()
