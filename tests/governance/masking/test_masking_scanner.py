@@ -19,6 +19,7 @@ from affidavit_governance.masking.prefilter import prefilter
 from affidavit_governance.masking.recognizers.base import CELL, DEFAULT_THRESHOLD, PatternRecognizer
 from affidavit_governance.masking.recognizers.catalogue import BUNDLED, patterns
 from affidavit_governance.masking.recognizers.plain import plain, unusual
+from affidavit_governance.masking.recognizers.present import Present
 from affidavit_governance.masking.recognizers.scanner import Scanner
 from affidavit_governance.masking.text import scan_text
 
@@ -99,6 +100,53 @@ def test_the_engine_finds_examples_wherever_they_stand_in_long_texts(entity: str
         ):
             whole = plain(f"{before}{text}{after}")
             assert keyed(SCANNER.find(whole)) == brute_force(whole), (before, after)
+
+
+@pytest.mark.parametrize(
+    ("entity", "text"),
+    [
+        ("IP_ADDRESS", "from 1:2:3:4:5:6:7:8 on"),
+        ("IP_ADDRESS", "from 64:ff9b:1:2:3:4:192.0.2.33 on"),
+        ("IP_ADDRESS", "from fe80::1 on"),
+        ("US_DRIVER_LICENSE", "DLN A1234567"),
+        ("US_DRIVER_LICENSE", "DL# A1234567"),
+        ("US_DRIVER_LICENSE", "dl #A1234567"),
+        ("US_DRIVER_LICENSE", "DL no. A1234567"),
+        ("LICENSE_PLATE", "reg no AB12 CDE"),
+        ("LICENSE_PLATE", "Reg.No AB12 CDE"),
+        ("LICENSE_PLATE", "reg. nr AB12 CDE"),
+        ("LICENSE_PLATE", "regnr AB12 CDE"),
+        ("LICENSE_PLATE", "Registration mark AB12 CDE"),
+        ("LICENSE_PLATE", "Vehicle reg AB12 CDE"),
+        ("PASSWORD", "https://ann:s3cret9@example.org/"),
+    ],
+)
+def test_the_engine_wakes_a_recognizer_for_each_of_its_words_and_forms(entity: str, text: str) -> None:
+    for whole in (text, f"{'some words ' * 90}{text}{' and others' * 90}"):
+        assert keyed(SCANNER.find(whole)) == brute_force(whole)
+        assert entity in {finding.entity for finding in SCANNER.find(whole)}
+
+
+def test_digits_that_only_look_like_an_identifier_wake_no_recognizer() -> None:
+    """Both numbers have the shape of a Chinese credit code with letters behind it, the form of none."""
+    windows = SCANNER._by_shape("card 4007070753690781 of mine and 541-714-1388 My car")
+    assert {type(SCANNER.recognizers[at]).__name__ for at in windows} == {"CreditCard", "Phone", "UkNhs"}
+
+
+@pytest.mark.parametrize("gap", range(72, 96))
+def test_a_number_that_the_edge_of_a_piece_cuts_off_is_not_taken_for_a_shorter_one(gap: int) -> None:
+    for text in (f"ssn 123-45-6789{'.' * gap}200907216351390958 sent", f"order 200907216351390958{'.' * (gap - 36)}123-45-6789 is my ssn"):
+        assert keyed(SCANNER.find(text)) == brute_force(text)
+
+
+@pytest.mark.parametrize("short", [0, 1, 2, 3, 4, 5])
+def test_a_string_is_found_where_two_blocks_of_a_long_text_meet(short: int) -> None:
+    """The triples of a long text are noted block by block, and those that lie across two blocks count too."""
+    present = Present(["ghp_"], ["b\u00fcro"])
+    for string, expected in (("ghp_", (["ghp_"], [])), ("b\u00fcro", ([], ["b\u00fcro"]))):
+        text = "." * ((1 << 16) - short) + string + "." * 10
+        assert present(text, text) == expected
+    assert present("." * (1 << 17), "." * (1 << 17)) == ([], [])
 
 
 def passes(text: str, pattern: str | None) -> bool:

@@ -24,11 +24,11 @@ class UsSsn(PatternRecognizer):
     entity: ClassVar[str] = "US_SSN"
     column_words: ClassVar[str | None] = r"\bssn\b|\bsocial sec|\btax id\b"
     shape: ClassVar[str | None] = r"\b[0-9]{3}(?:[0-9]{6}|-[0-9]{2}-[0-9]{4}| [0-9]{2} [0-9]{4}|\.[0-9]{2}\.[0-9]{4})\b"
-    _printed = re.compile(r"[0-9](?<![0-9A-Za-z_][0-9])(?<![0-9][.-][0-9])([0-9]{2})([ .-]?)([0-9]{2})\2([0-9]{4})(?![0-9A-Za-z_]|[.-][0-9])")
+    form = re.compile(r"[0-9](?<![0-9A-Za-z_][0-9])(?<![0-9][.-][0-9])([0-9]{2})([ .-]?)([0-9]{2})\2([0-9]{4})(?![0-9A-Za-z_]|[.-][0-9])")
     _words = re.compile(r"\bssns?\b|social.{0,3}sec|soc sec|tax.{0,3}id|\btin\b", re.IGNORECASE)
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for match in self._printed.finditer(text):
+        for match in self.form.finditer(text):
             area = text[match.start()] + match.group(1)
             if not validators.us_ssn(area, match.group(3), match.group(4)):
                 continue
@@ -43,11 +43,11 @@ class UsItin(PatternRecognizer):
     entity: ClassVar[str] = "US_ITIN"
     column_words: ClassVar[str | None] = r"\bitin\b|\btin\b|\btax(payer)? id\b"
     shape: ClassVar[str | None] = r"\b[0-9]{3}(?:[0-9]{6}|-[0-9]{2}-[0-9]{4}| [0-9]{2} [0-9]{4})\b"
-    _printed = re.compile(r"9(?<![0-9A-Za-z_]9)(?<![0-9][.-]9)([0-9]{2})([ -]?)([0-9]{2})\2[0-9]{4}(?![0-9A-Za-z_]|[.-][0-9])")
+    form = re.compile(r"9(?<![0-9A-Za-z_]9)(?<![0-9][.-]9)([0-9]{2})([ -]?)([0-9]{2})\2[0-9]{4}(?![0-9A-Za-z_]|[.-][0-9])")
     _words = words(r"\bitins?\b|taxpayer|tax.{0,3}id")
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for match in self._printed.finditer(text):
+        for match in self.form.finditer(text):
             if not national_ids.us_itin("9" + match.group(1), match.group(3)):
                 continue
             supported = hinted or near(self._words, text, match.start(), match.end())
@@ -84,7 +84,7 @@ class UsDriverLicense(PatternRecognizer):
     entity: ClassVar[str] = "US_DRIVER_LICENSE"
     column_words: ClassVar[str | None] = r"\bdriv(er|ers|er s|ing) ?licen[cs]e|\bdln?\b( (no|num|number))?$"
     shape: ClassVar[str | None] = r"[0-9](?:[ -]?[A-Za-z]{0,2}[ -]?[0-9]){4}"
-    beside: ClassVar[tuple[str, ...]] = ("driver", "driving", "dl")
+    beside: ClassVar[tuple[str, ...]] = ("driver", "driving", "dln", "dl n", "dl#", "dl #")
     reach: ClassVar[int | None] = 128
     needs: ClassVar[str | None] = _LICENSE_WORDS
     # As the states publish them, without separators: how many digits, and letters in front, in between and behind.

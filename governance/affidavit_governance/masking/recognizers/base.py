@@ -85,6 +85,10 @@ class PatternRecognizer:
         and the two characters on each side of it. It names classes and punctuation but no certain digit or ASCII letter, and nothing
         that looks around, because it is matched on a normalised text. A finding begins at most 24 characters before the cluster and
         ends at most 80 behind it; what decides about it stands at most 64 before and 96 behind.
+    form
+        A regular expression that stands, in the text as it is, in each finding around a cluster, from at most 24 characters before the
+        cluster to at most 24 behind it; often what `find` itself begins with. A cluster whose shape fits is read only if its form does too,
+        which costs less than `find`. It may look around.
     literals
         Strings, case and all. `find` reads the whole of a text that holds one.
     anchors
@@ -107,6 +111,7 @@ class PatternRecognizer:
     entity: ClassVar[str]
     column_words: ClassVar[str | None] = None
     shape: ClassVar[str | None] = None
+    form: ClassVar[re.Pattern[str] | None] = None
     literals: ClassVar[tuple[str, ...]] = ()
     anchors: ClassVar[tuple[str, ...]] = ()
     reach: ClassVar[int | None] = None

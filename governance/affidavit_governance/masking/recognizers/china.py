@@ -24,7 +24,10 @@ class CnResidentId(PatternRecognizer):
     column_words: ClassVar[str] = r"身份证|身份證|证件号|證件號|公民身份|居住证|\bid ?card\b|\bsfz\b|\bresident id\b"
     shape: ClassVar[str] = r"[0-9](?:[ -]?[0-9]){16}|\b[0-9]{6}(?:[0-9]{9}| [0-9]{6} [0-9]{3}|-[0-9]{6}-[0-9]{3})\b"
     _new = re.compile(r"[1-9](?<![0-9A-Za-z][1-9])(?:[ -]?+[0-9]){16}[ -]?+[0-9Xx](?![0-9A-Za-z])")
-    _old = re.compile(r"[1-9](?<![0-9A-Za-z_][1-9])(?<![0-9][.,-][1-9])[0-9]{5}([ -]?+)[0-9]{6}\1[0-9]{3}(?![0-9A-Za-z_]|[.,-][0-9])")
+    _old = re.compile(
+        r"[1-9](?<![0-9A-Za-z_][1-9])(?<![0-9][.,-][1-9])[0-9]{5}([ -]?+)[0-9]{2}(?:0[1-9]|1[0-2])[0-3][0-9]\1[0-9]{3}(?![0-9A-Za-z_]|[.,-][0-9])"
+    )
+    form = re.compile(f"{_new.pattern}|{_old.pattern}")
     _words = re.compile(r"身份证|身份證|证件|證件|公民身份|身份号|居民证|居住证|户口|户籍|\bid[ -]?(?:card|no|number)|\bsfz\b", re.IGNORECASE)
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
@@ -44,13 +47,13 @@ class CnUscc(PatternRecognizer):
     entity: ClassVar[str] = "CN_USCC"
     column_words: ClassVar[str] = r"信用代码|信用代碼|税号|稅號|纳税人识别|\buscc\b"
     shape: ClassVar[str] = r"(?:^|[^0-9A-Za-z])[0-9A-Za-z][0-9](?:[ -]?[0-9]){6}(?:(?:[ -]?[0-9]){10}|(?:[ -]?[0-9]){0,9}[ -]?[A-Za-z])"
-    _code = re.compile(
+    form = re.compile(
         r"[1-9](?<=[1-9ANYany][1-9])(?<![0-9A-Za-z][1-9ANYany][1-9])(?:[ -]?+[0-9]){6}(?:[ -]?+[0-9A-HJ-NP-RTUW-Ya-hj-np-rtuw-y]){10}(?![0-9A-Za-z])"
     )
     _words = re.compile(r"信用代码|信用代碼|税号|稅號|纳税|营业执照|注册号|统一代码|\buscc\b", re.IGNORECASE)
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for match in self._code.finditer(text):
+        for match in self.form.finditer(text):
             start, end = match.start() - 1, match.end()
             value = text[start:end].translate(_SEPARATORS).upper()
             if not validators.uscc(value):
@@ -67,20 +70,18 @@ class _Lettered(PatternRecognizer):
     """Numbers of travel documents: letters and seven to ten digits, which count only where words speak for them, because article numbers look so."""
 
     shape: ClassVar[str] = r"[A-Za-z][0-9]{7}"
-    _digits = re.compile(r"[0-9](?<=[A-Za-z][0-9])[0-9]{6,9}(?![0-9A-Za-z_])")
-    _form: ClassVar[re.Pattern[str]]
+    _number: ClassVar[re.Pattern[str]]
     _words: ClassVar[re.Pattern[str]]
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for match in self._digits.finditer(text):
-            start, end = match.start() - 1, match.end()
-            if text[start - 1 : start].isascii() and text[start - 1 : start].isalpha():
-                start -= 1
-            before = text[start - 1 : start] if start else ""
-            if (before.isascii() and before.isalnum()) or before == "_" or not self._form.fullmatch(text, start, end):
-                continue
+        for match in self._number.finditer(text):
+            start, end = match.span()
             supported = hinted or near(self._words, text, start, end)
             yield Finding(self.entity, start, end, 0.4 + CONTEXT_BONUS * supported, "number format" + (", words nearby" if supported else ""))
+
+
+def _standing_alone(forms: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![0-9A-Za-z_])(?:{forms})(?![0-9A-Za-z_])", re.IGNORECASE | re.ASCII)
 
 
 class CnPassport(_Lettered):
@@ -88,7 +89,7 @@ class CnPassport(_Lettered):
 
     entity: ClassVar[str] = "CN_PASSPORT"
     column_words: ClassVar[str] = r"护照|護照|\bpassport\b"
-    _form = re.compile(r"[EGDSPK][0-9]{8}|[DSP][0-9]{7}|E[A-HJ-NP-Z][0-9]{7}|(?:DE|SE|PE|KJ|MA|MB)[0-9]{7}", re.IGNORECASE)
+    form = _number = _standing_alone(r"[EGDSPK][0-9]{8}|[DSP][0-9]{7}|E[A-HJ-NP-Z][0-9]{7}|(?:DE|SE|PE|KJ|MA|MB)[0-9]{7}")
     needs: ClassVar[str] = r"护照|護照|证件号|證件號|passport"
     _words = re.compile(needs, re.IGNORECASE)
 
@@ -98,11 +99,12 @@ class CnTravelPermit(_Lettered):
 
     entity: ClassVar[str] = "CN_TRAVEL_PERMIT"
     column_words: ClassVar[str] = r"通行证|通行證|回乡证|回鄉證|台胞证|台胞證|\btravel permit\b"
-    _form = re.compile(r"[CWHMLT][0-9]{8}|C[A-HJ-NP-Z][0-9]{7}|[HM][0-9]{10}", re.IGNORECASE)
+    _number = _standing_alone(r"[CWHMLT][0-9]{8}|C[A-HJ-NP-Z][0-9]{7}|[HM][0-9]{10}")
     shape: ClassVar[str] = r"[A-Za-z][0-9]{7}|\b[0-9]{8}(?:\b|[0-9]{2} ?[(（])"
     needs: ClassVar[str] = r"通行证|通行證|回乡证|回鄉證|台胞证|台胞證|臺胞證|往来港澳|来往内地|来往大陆|travel permit|home return"
     _words = re.compile(needs, re.IGNORECASE)
     _taiwan = re.compile(r"[0-9](?<![0-9A-Za-z_][0-9])(?<![0-9][.,/-][0-9])[0-9]{7}(?:[0-9]{2} ?\([A-Za-z]\))?(?![0-9A-Za-z_]|[.,/-][0-9])")
+    form = re.compile(f"{_number.pattern}|{_taiwan.pattern}", re.IGNORECASE | re.ASCII)
     _taiwan_words = re.compile(r"(?:台胞证|台胞證|臺胞證|来往大陆通行证|來往大陸通行證|台湾通行证)[^0-9。；;\n\x1e]{0,12}$")
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:

@@ -67,11 +67,15 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], bool]], ...] = (
     ),
 )
 
+_DIGIT = re.compile("[0-9]")
+
 
 def dates(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """Where real dates that begin between `start` and `end` stand, in order and without overlaps."""
     found: list[tuple[int, int]] = []
     limit = min(len(text), end + LONGEST + 2)
+    if _DIGIT.search(text, start, limit) is None:
+        return found
     spans = [match.span() for pattern, real in _FORMS for match in pattern.finditer(text, start, limit) if match.start() < end and real(match)]
     for span in sorted(spans):
         if not found or span[0] >= found[-1][1]:

@@ -20,7 +20,7 @@ class UkNhs(Identifier):
     entity: ClassVar[str] = "UK_NHS"
     column_words: ClassVar[str | None] = r"\bnhs\b"
     shape: ClassVar[str | None] = r"\b[0-9]{3}(?:[0-9]{7}| [0-9]{3} [0-9]{4}|-[0-9]{3}-[0-9]{4})\b"
-    _pattern = re.compile(_DIGIT + r"[0-9]{2}([ -]?)[0-9]{3}\1[0-9]{4}" + _END)
+    form = re.compile(_DIGIT + r"[0-9]{2}([ -]?)[0-9]{3}\1[0-9]{4}" + _END)
     _words = words(r"\bnhs\b|national health service")
     _evidence = "mod 11"
 
@@ -38,7 +38,7 @@ class UkNino(Identifier):
     entity: ClassVar[str] = "UK_NINO"
     column_words: ClassVar[str | None] = r"\bnino\b|\bnational insurance\b|\bni (no|nr|num|number)\b"
     shape: ClassVar[str | None] = r"(?:[A-Za-z]{2}|[A-Za-z][ -])[0-9]{2}(?:[0-9]{4}| [0-9]{2} [0-9]{2}|-[0-9]{2}-[0-9]{2})(?:[ -]?[A-Za-z])?\b"
-    _pattern = re.compile(_LETTER + r"[A-Za-z][ -]?[0-9]{2}([ -]?)[0-9]{2}\1[0-9]{2}[ -]?[A-Da-d](?![0-9A-Za-z_])")
+    form = re.compile(_LETTER + r"[A-Za-z][ -]?[0-9]{2}([ -]?)[0-9]{2}\1[0-9]{2}[ -]?[A-Da-d](?![0-9A-Za-z_])")
     _words = words(r"national.insurance|\bnino\b|\bni.?(?:no|num|#)")
     _evidence = "assigned prefix"
 
@@ -57,7 +57,7 @@ class DeTaxId(Identifier):
     entity: ClassVar[str] = "DE_TAX_ID"
     column_words: ClassVar[str | None] = r"\bsteuer ?(id|identifikation)|\bidnr\b|\btax id\b|\btin\b"
     shape: ClassVar[str | None] = r"\b[0-9]{2}(?:[0-9]{9}|(?: [0-9]{3}){3}|(?:/[0-9]{3}){3})\b"
-    _pattern = re.compile(_DIGIT + r"[0-9]([ /]?)[0-9]{3}\1[0-9]{3}\1[0-9]{3}" + _END)
+    form = re.compile(_DIGIT + r"[0-9]([ /]?)[0-9]{3}\1[0-9]{3}\1[0-9]{3}" + _END)
     _words = words(r"steuer.{0,3}id|steueridentifikation|steuerliche.identifikation|\bidnr\b|tax.{0,4}id")
     _evidence = "repeated digit and MOD 11,10"
 
@@ -75,7 +75,7 @@ class EsNif(Identifier):
     entity: ClassVar[str] = "ES_NIF"
     column_words: ClassVar[str | None] = r"\bnif\b|\bdni\b"
     shape: ClassVar[str | None] = r"\b[0-9]{8}[ -]?[A-Za-z]\b|[A-Za-z]-?[0-9]{7}[ -]?[A-Za-z]\b|\b[0-9]{2}\.[0-9]{3}\.[0-9]{3}[ -]?[A-Za-z]\b"
-    _pattern = re.compile(
+    form = re.compile(
         rf"(?:{_DIGIT}(?:[0-9]{{7}}|[0-9]\.[0-9]{{3}}\.[0-9]{{3}})|[KLMklm](?<![0-9A-Za-z_][KLMklm])-?[0-9]{{7}})[ -]?[A-Za-z](?![0-9A-Za-z_])"
     )
     _words = words(r"\bd\.?n\.?i\b|\bn\.?i\.?f\b|documento nacional|identificaci[oó]n fiscal")
@@ -96,7 +96,7 @@ class EsNie(Identifier):
     entity: ClassVar[str] = "ES_NIE"
     column_words: ClassVar[str | None] = r"\bnie\b|\bnif\b|\bdni\b"
     shape: ClassVar[str | None] = r"[A-Za-z][ -]?[0-9]{7}[ -]?[A-Za-z]\b"
-    _pattern = re.compile(r"[XYZxyz](?<![0-9A-Za-z_][XYZxyz])[ -]?[0-9]{7}[ -]?[A-Za-z](?![0-9A-Za-z_])")
+    form = re.compile(r"[XYZxyz](?<![0-9A-Za-z_][XYZxyz])[ -]?[0-9]{7}[ -]?[A-Za-z](?![0-9A-Za-z_])")
     _words = words(r"\bn\.?i\.?[ef]\b|\bd\.?n\.?i\b|extranjer|foreigner")
     _evidence = "letter mod 23"
 
@@ -117,7 +117,7 @@ class ItFiscalCode(Identifier):
     column_words: ClassVar[str | None] = r"\bcodice fiscale\b|\bcod fisc|\bfiscal code\b|\bcf\b"
     shape: ClassVar[str | None] = r"[A-Za-z] ?[0-9]{2}[A-Za-z][0-9]"
     _digit = "[0-9LMNPQRSTUVlmnpqrstuv]"
-    _pattern = re.compile(
+    form = re.compile(
         rf"{_LETTER}[A-Za-z]{{2}} ?[A-Za-z]{{3}} ?{_digit}{{2}}[ABCDEHLMPRSTabcdehlmprst]{_digit}{{2}}"
         rf" ?[A-Za-z]{_digit}{{3}} ?[A-Za-z](?![0-9A-Za-z_])"
     )
@@ -137,9 +137,9 @@ class FrNir(Identifier):
     entity: ClassVar[str] = "FR_NIR"
     column_words: ClassVar[str | None] = r"\bnir\b|\bs[eé]curit[eé] sociale\b|\bnum s[eé]cu\b|\binsee\b"
     shape: ClassVar[str | None] = r"\b[0-9][ .-]?[0-9]{2}[ .-]?[0-9]{2}[ .-]?[0-9][0-9A-Za-z][ .-]?[0-9]{3}[ .-]?[0-9]{3}[ ./|-]{0,3}[0-9]{2}\b"
-    _pattern = re.compile(
-        r"[1-478](?<![0-9A-Za-z_][1-478])(?<![0-9][.-][1-478])([ .-]?)[0-9]{2}\1[0-9]{2}\1(?:[0-9]{2}|2[ABab])\1[0-9]{3}\1[0-9]{3}"
-        r"(?: ?[/|] ?|[ .-]?)[0-9]{2}" + _END
+    form = re.compile(
+        r"[1-478](?<![0-9A-Za-z_][1-478])(?<![0-9][.-][1-478])([ .-]?)[0-9]{2}\1(?:0[1-9]|1[0-2]|20|3[0-9]|4[0-2]|[5-9][0-9])\1"
+        r"(?:[0-9]{2}|2[ABab])\1[0-9]{3}\1[0-9]{3}(?: ?[/|] ?|[ .-]?)[0-9]{2}" + _END
     )
     _words = words(r"\bnir\b|s[eé]curit[eé] sociale|n[°o]? ?s[eé]cu|insee|carte vitale")
     _evidence = "key mod 97"
@@ -158,7 +158,7 @@ class PlPesel(Identifier):
     column_words: ClassVar[str | None] = r"\bpesel\b"
     shape: ClassVar[str | None] = r"\b[0-9]{11}\b"
     needs: ClassVar[str | None] = "pesel"
-    _pattern = re.compile(_DIGIT + r"[0-9]{10}" + _END)
+    form = re.compile(_DIGIT + r"[0-9]{10}" + _END)
     _stems: ClassVar[tuple[str, ...]] = ("pesel",)
     _words = words("pesel")
     _evidence = "date and mod 10"
@@ -177,7 +177,7 @@ class NlBsn(Identifier):
         r"|[0-9]{3}\.[0-9]{3}\.[0-9]{3})\b"
     )
     needs: ClassVar[str | None] = _BSN_WORDS
-    _pattern = re.compile(_DIGIT + r"(?:[0-9]{3}([ .]?)[0-9]{2}\1[0-9]{3}|[0-9]{2}([ .])[0-9]{3}\2[0-9]{3})" + _END)
+    form = re.compile(_DIGIT + r"(?:[0-9]{3}([ .]?)[0-9]{2}\1[0-9]{3}|[0-9]{2}([ .])[0-9]{3}\2[0-9]{3})" + _END)
     _stems: ClassVar[tuple[str, ...]] = ("bsn", "burgerservice", "sofi")
     _words = words(_BSN_WORDS)
     _evidence = "mod 11"

@@ -11,6 +11,9 @@ from affidavit_governance.masking.recognizers import validators
 from affidavit_governance.masking.recognizers.base import CONTEXT_BONUS, PatternRecognizer, near, whole_groups
 from affidavit_governance.masking.recognizers.countries import COUNTRIES
 
+_FEWEST = 12
+"""Digits of the shortest card number."""
+
 
 class CreditCard(PatternRecognizer):
     """Payment cards: 12–19 digits, plain or in the groups that cards print, with issuer range and Luhn digit."""
@@ -25,6 +28,8 @@ class CreditCard(PatternRecognizer):
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
         for run in self._run.finditer(text):
+            if run.end() - run.start() < _FEWEST:
+                continue
             groups = whole_groups(text, run.start(), run.end())
             at = 0
             while at < len(groups):
@@ -38,7 +43,7 @@ class CreditCard(PatternRecognizer):
         """How many of `groups` make a card; the most, where several would."""
         lengths = [end - start for start, end in groups]
         for size in range(len(groups), 0, -1):
-            if not 12 <= sum(lengths[:size]) <= 19:
+            if not _FEWEST <= sum(lengths[:size]) <= 19:
                 continue
             if size > 1 and not self._printed.fullmatch(",".join(map(str, lengths[:size]))):
                 continue

@@ -63,18 +63,13 @@ class TwId(PatternRecognizer):
     column_words: ClassVar[str] = r"身分證|身分证|身份證|居留證|台湾身份|\btw ?id\b"
     shape: ClassVar[str] = r"[A-Za-z][0-9]{8}"
     needs: ClassVar[str] = r"身分證|身分证|身份證|身份证|居留證|居留证|統一證號|證號|证号|台灣|臺灣|台湾|taiwan|national id"
-    _number = re.compile(r"[0-9](?<=[A-Za-z][0-9])[0-9]{7,8}(?![0-9A-Za-z_])")
+    form = re.compile(r"[A-Za-z](?<![0-9A-Za-z_][A-Za-z])[0-9A-Za-z][0-9]{8}(?![0-9A-Za-z_])")
     _words = re.compile(needs, re.IGNORECASE)
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for match in self._number.finditer(text):
-            end = match.end()
-            start = end - 10
-            before = text[start - 1 : start] if start > 0 else ""
-            if start < 0 or before == "_" or (before.isascii() and before.isalnum()):
-                continue
-            value = text[start:end].upper()
-            if not (value[0].isascii() and value[0].isalpha() and validators.taiwan_id(value)):
+        for match in self.form.finditer(text):
+            start, end = match.span()
+            if not validators.taiwan_id(match.group().upper()):
                 continue
             supported = hinted or near(self._words, text, start, end)
             # Without words one article number in fifty of this form would pass.

@@ -63,7 +63,7 @@ class Identifier(PatternRecognizer):
 
     Attributes
     ----------
-    _pattern
+    form
         How it is written, separators included.
     _words
         What names it in running text.
@@ -73,7 +73,7 @@ class Identifier(PatternRecognizer):
         Of one whose check is too weak without words: lower-case strings, one of which is in all of `_words`.
     """
 
-    _pattern: ClassVar[re.Pattern[str]]
+    form: ClassVar[re.Pattern[str]]
     _words: ClassVar[re.Pattern[str]]
     _evidence: ClassVar[str]
     _stems: ClassVar[tuple[str, ...]] = ()
@@ -83,7 +83,7 @@ class Identifier(PatternRecognizer):
             lowered = in_lower_case(text)
             if not any(stem in lowered for stem in self._stems):
                 return
-        for match in self._pattern.finditer(text):
+        for match in self.form.finditer(text):
             printed = match.group()
             if not self._valid(compact(printed)):
                 continue

@@ -16,7 +16,7 @@ class InAadhaar(Identifier):
     column_words: ClassVar[str | None] = r"\baadh?aa?r\b|\buidai\b|\buid (no|num|number)\b"
     shape: ClassVar[str | None] = r"\b[0-9]{4}(?:[0-9]{8}| [0-9]{4} [0-9]{4}|-[0-9]{4}-[0-9]{4})\b"
     # Four more digits in the same grouping make it a part of a card number.
-    _pattern = re.compile(
+    form = re.compile(
         r"[2-9](?<![0-9A-Za-z_][2-9])(?<![0-9][.-][2-9])"
         r"(?:[0-9]{11}|(?<![0-9]{4} [2-9])[0-9]{3}([ -])[0-9]{4}\1[0-9]{4}(?! [0-9]{4}(?![0-9])))(?![0-9A-Za-z_]|[.-][0-9])"
     )
@@ -36,7 +36,7 @@ class InPan(Identifier):
     entity: ClassVar[str] = "IN_PAN"
     column_words: ClassVar[str | None] = r"\bpan\b|\bpermanent account\b"
     shape: ClassVar[str | None] = r"[A-Za-z]{2}[0-9]{4}[A-Za-z]\b"
-    _pattern = re.compile(r"[A-Za-z](?<![0-9A-Za-z_][A-Za-z])[A-Za-z]{4}[0-9]{4}[A-Za-z](?![0-9A-Za-z_])")
+    form = re.compile(r"[A-Za-z](?<![0-9A-Za-z_][A-Za-z])[A-Za-z]{4}[0-9]{4}[A-Za-z](?![0-9A-Za-z_])")
     _words = words(r"\bpan\b|permanent.account|income.tax")
     _evidence = "structure"
 

@@ -17,16 +17,17 @@ class IpAddress(PatternRecognizer):
     entity: ClassVar[str] = "IP_ADDRESS"
     column_words: ClassVar[str | None] = r"\bip\b|\bip ?addr"
     shape: ClassVar[str | None] = r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
-    anchors: ClassVar[tuple[str, ...]] = (r":[0-9A-Fa-f]{0,4}:",)
+    # Without `::` an address has seven colons; times and ratios have two.
+    anchors: ClassVar[tuple[str, ...]] = (r":(?:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4})?:",)
     reach: ClassVar[int | None] = 64
-    _v4 = re.compile(r"[0-9](?<![0-9A-Za-z_.][0-9])[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z_]|\.[0-9])")
+    form = re.compile(r"[0-9](?<![0-9A-Za-z_.][0-9])[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z_]|\.[0-9])")
     _version = re.compile(r"(?:\bv|version|release|build|kernel|firmware)[ .:=]{0,3}$", re.IGNORECASE)
     _colon = re.compile(r":[0-9A-Fa-f]{0,4}:")
     _left = re.compile(r"[0-9A-Fa-f:]{0,40}")
     _right = re.compile(r"[0-9A-Fa-f:]{1,40}(?:\.[0-9]{1,3}){0,3}")
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for match in self._v4.finditer(text):
+        for match in self.form.finditer(text):
             if validators.ipv4(match.group()):
                 score = 0.3 if self._version.search(text[max(0, match.start() - 12) : match.start()]) and not hinted else 0.8
                 yield Finding(self.entity, match.start(), match.end(), score, "four numbers up to 255")

@@ -19,7 +19,7 @@ def resolve(findings: Iterable[Finding]) -> list[Finding]:
             group = []
         group.append(finding)
         reach = max(reach, finding.end)
-    return kept + _surest(group)
+    return kept + (group if len(group) < 2 else _surest(group))
 
 
 def _surest(findings: list[Finding]) -> list[Finding]:

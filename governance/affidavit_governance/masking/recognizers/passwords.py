@@ -48,7 +48,8 @@ class Password(PatternRecognizer):
 
     entity: ClassVar[str] = "PASSWORD"
     _names: ClassVar[tuple[str, ...]] = ("password", "passwd", "passphrase", "pwd", "密码", "口令", "密碼")
-    literals: ClassVar[tuple[str, ...]] = ("assw", "ASSW", "assphrase", "ASSPHRASE", "pwd", "Pwd", "PWD", "密码", "口令", "密碼", "://")
+    literals: ClassVar[tuple[str, ...]] = ("assw", "ASSW", "assphrase", "ASSPHRASE", "pwd", "Pwd", "PWD", "密码", "口令", "密碼")
+    anchors: ClassVar[tuple[str, ...]] = (r"://[^\s/:@\x1e]{0,64}:",)
     reach: ClassVar[int | None] = 256
     _named = re.compile(
         r"(?:pass(?:word|wd|phrase)|pwd|密码|口令|密碼)(?P<link>[\"']?[ \t]{0,2}(?:[:=]{1,2}>?|：|(?:is|was|are)\b|是|为|為)[ \t]{0,3})" + _VALUE,

@@ -16,7 +16,7 @@ _WITH_WORDS = 0.85
 
 _BIRTH_STEMS = ("born", "birth", "dob", "d.o.b", "geb", "naissance", "n\u00e9", "n\u00c9", "naci", "nato ", "nata ", "nasc")
 _POST_STEMS = ("zip", "post", "plz", "kod pocztowy", "pincode", "pin code")
-_PLATE_STEMS = ("plate", "reg", "kennzeichen", "immatriculation", "targa", "matr", "kenteken", "vrm")
+_PLATE_NAMES = ("plate", "kennzeichen", "immatriculation", "targa", "matr", "kenteken", "vrm")
 _PLATE_WORDS = (
     r"\bplates?\b|registration (?:plate|mark|number)|\breg\.? ?(?:no|num|nr)|vehicle reg|kennzeichen|immatriculation|\btarga\b|matr.{1,2}cula"
     r"|kenteken|\bvrm\b"
@@ -105,6 +105,7 @@ class AddressPostalCode(PatternRecognizer):
     _states = frozenset(re.findall("..", "ALAKAZARCACOCTDEDCFLGAHIIDILINIAKSKYLAMEMDMAMIMNMSMOMTNENVNHNJNMNYNCNDOHOKORPAPRRISCSDTNTXUTVTVAWAWVWIWY"))
     _american = re.compile(r"[A-Z](?<=, [A-Z])[A-Z] ([0-9]{5}(?:-[0-9]{4})?)(?![0-9A-Za-z_]|[.,-][0-9])")
     _lettered = re.compile(r"[A-Z](?<![0-9A-Za-z_-][A-Z])(?:[A-Z]?[0-9][0-9A-Z]? ?[0-9][A-Z]{2}|[0-9][A-Z] ?[0-9][A-Z][0-9])(?![0-9A-Za-z_]|-[0-9])")
+    form = re.compile(f"{_american.pattern}|{_lettered.pattern}")
     _strict = re.compile(rf"{_UK_POSTCODE}|{_CA_POSTCODE}")
     _place = words(r"address|street|\bst\b|\broad\b|\brd\b|\blane\b|\bave(?:nue)?\b|\bsquare\b|\blondon\b")
 
@@ -126,7 +127,8 @@ class LicensePlate(PatternRecognizer):
         r"|\bmatr[ií]cula\b|\bkenteken\b|\bvrm\b|\bvehicle reg"
     )
     shape: ClassVar[str | None] = r"[A-Z][ -]?[0-9]{1,4}|[0-9]{1,4}[ -]?[A-Z]"
-    beside: ClassVar[tuple[str, ...]] = _PLATE_STEMS
+    # `reg` alone begins too many other words.
+    beside: ClassVar[tuple[str, ...]] = (*_PLATE_NAMES, "vehicle reg", "registration ", "reg n", "regn", "reg.n", "reg. n")
     reach: ClassVar[int | None] = 96
     needs: ClassVar[str | None] = _PLATE_WORDS
     _words = words(_PLATE_WORDS.replace("vehicle reg", "(?<=vehicle )reg"))
@@ -144,7 +146,7 @@ class LicensePlate(PatternRecognizer):
     )
 
     def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
-        for start, end in windows(_PLATE_STEMS, self._words, text, reach=30, hinted=hinted):
+        for start, end in windows((*_PLATE_NAMES, "reg"), self._words, text, reach=30, hinted=hinted):
             done = start
             for begin in self._begin.finditer(text, start, end):
                 plate = self._plate.match(text, begin.start()) if begin.start() >= done else None

@@ -76,6 +76,7 @@ class Phone(PatternRecognizer):
             supported = hinted or near(self._words, text, start, end)
             opening = start - 1 if text[start - 1 : start] == "(" and ")" in text[start:end] else start
             yield Finding(self.entity, opening, end, min(0.95, score + CONTEXT_BONUS * supported), evidence + (", words nearby" if supported else ""))
+        if score or len(groups) == 1:
             return
         # Several numbers in a row: of these only forms that nothing else has.
         at = 0
@@ -97,7 +98,7 @@ class Phone(PatternRecognizer):
             return 0.0, ""
         lengths = [len(part) for part in parts]
         between = {text[last:first] for (_, last), (first, _) in pairwise(groups)}
-        if self._other(text, start, groups, parts, lengths, between):
+        if len(groups) > 1 and self._other(text, start, groups, parts, lengths, between):
             return 0.0, ""
         if self._mobile.fullmatch(digits) and lengths in ([11], [13], [15], [3, 4, 4], [3, 8], [2, 11], [2, 3, 4, 4]):
             return 0.75, "Chinese mobile"

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Collection, Sequence
 
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking.recognizers.base import CELL, PatternRecognizer
@@ -21,6 +20,12 @@ _GAP, _EDGE = 3, 2
 _CLUSTER = re.compile(rf"[0-9](?:[^0-9{CELL}]{{0,{_GAP}}}+[0-9])*+")
 _BEFORE, _AFTER = 64, 96
 """How much a recognizer sees around a cluster: see `PatternRecognizer.shape`."""
+
+_MARGIN = 16
+"""A finding of a cluster, which begins at most 24 characters before it and ends at most 80 behind, stays this far from the edges at least."""
+
+_FORM = 24
+"""How far around its cluster a form reaches."""
 
 _LONG = 64
 _REMEMBERED = 1 << 14
@@ -63,7 +68,7 @@ class Scanner:
             else:
                 self._shapes.append((re.compile(recognizer.shape, re.ASCII), at))
         self._looks = _Looks({char for recognizer in self.recognizers for char in recognizer.shape or ""})
-        self._seen: dict[str, tuple[int, ...]] = {}
+        self._seen: dict[str, tuple[tuple[int, re.Pattern[str] | None], ...]] = {}
         self._present = Present(list(self._literals), list(self._beside))
 
     def find(self, text: str, hints: Collection[str] = ()) -> list[Finding]:
@@ -95,7 +100,9 @@ class Scanner:
             chosen = seen.get(looks)
             if chosen is None:
                 chosen = self._match(looks)
-            for at in chosen:
+            for at, form in chosen:
+                if form is not None and form.search(text, start - _FORM if start > _FORM else 0, end + _FORM) is None:
+                    continue
                 mine = windows.get(at)
                 if mine is None:
                     windows[at] = [max(0, start - _BEFORE), end + _AFTER]
@@ -117,35 +124,34 @@ class Scanner:
                     reach = self.recognizers[at].reach
                     if reach is None:
                         whole.add(at)
-                    else:
-                        near.setdefault(at, []).extend((i - reach, i + len(mark) + reach) for i in _occurrences(where, mark))
+                        continue
+                    spans = near.setdefault(at, [])
+                    i = where.find(mark)
+                    while i >= 0:
+                        spans.append((i - reach, i + len(mark) + reach))
+                        i = where.find(mark, i + 1)
         for anchor, at in self._anchors:
+            # Most texts hold few of the anchors, and a search that fails is half the price of an iterator.
+            if at in whole or (match := anchor.search(text)) is None:
+                continue
             reach = self.recognizers[at].reach
-            if reach is not None:
-                if found := [(match.start() - reach, match.end() + reach) for match in anchor.finditer(text)]:
-                    near.setdefault(at, []).extend(found)
-            elif at not in whole and anchor.search(text):
+            if reach is None:
                 whole.add(at)
+            else:
+                near.setdefault(at, []).extend((m.start() - reach, m.end() + reach) for m in anchor.finditer(text, match.start()))
         for at, spans in near.items():
             if at not in whole:
                 windows[at] = _apart(spans, windows.get(at, []))
         return whole
 
-    def _match(self, looks: str) -> tuple[int, ...]:
-        """The recognizers whose shape stands in a cluster that looks so."""
-        chosen = tuple(at for shape, at in self._shapes if shape.search(looks))
+    def _match(self, looks: str) -> tuple[tuple[int, re.Pattern[str] | None], ...]:
+        """The recognizers whose shape stands in a cluster that looks so, each with its form."""
+        chosen = tuple((at, self.recognizers[at].form) for shape, at in self._shapes if shape.search(looks))
         if len(looks) <= _LONG:
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
             self._seen[looks] = chosen
         return chosen
-
-
-def _occurrences(text: str, literal: str) -> Iterator[int]:
-    at = text.find(literal)
-    while at >= 0:
-        yield at
-        at = text.find(literal, at + 1)
 
 
 def _apart(spans: list[tuple[int, int]], windows: list[int]) -> list[int]:
@@ -163,16 +169,20 @@ def _apart(spans: list[tuple[int, int]], windows: list[int]) -> list[int]:
 
 def _find_in(recognizer: PatternRecognizer, text: str, windows: list[int], *, hinted: bool) -> list[Finding]:
     """Findings in some parts of the text, which are read in one go."""
-    if len(windows) == 2:
-        first, last = windows
-        alone = recognizer.find(text[first:last], hinted=hinted)
-        return [Finding(f.entity, f.start + first, f.end + first, f.score, f.evidence) for f in alone] if first else list(alone)
-    starts = windows[::2]
-    parts = [text[start:end] for start, end in zip(starts, windows[1::2], strict=True)]
-    joins = list(accumulate((len(part) + 1 for part in parts[:-1]), initial=0))
+    starts, ends = windows[::2], windows[1::2]
+    parts, joins, size = [], [], 0
+    for start, end in zip(starts, ends, strict=True):
+        part = text[start:end]
+        parts.append(part)
+        joins.append(size)
+        size += len(part) + 1
+    margin = 0 if recognizer.shape is None or recognizer.beside else _MARGIN
     found = []
-    for each in recognizer.find(CELL.join(parts), hinted=hinted):
-        part = bisect_right(joins, each.start) - 1
-        moved = starts[part] - joins[part]
-        found.append(Finding(each.entity, each.start + moved, each.end + moved, each.score, each.evidence))
+    for each in recognizer.find(CELL.join(parts) if len(parts) > 1 else parts[0], hinted=hinted):
+        at = bisect_right(joins, each.start) - 1
+        moved = starts[at] - joins[at]
+        start, end = each.start + moved, each.end + moved
+        # A number of the surroundings that the part's edge cuts off can look like another.
+        if (start - starts[at] >= margin or not starts[at]) and (ends[at] - end >= margin or ends[at] >= len(text)):
+            found.append(Finding(each.entity, start, end, each.score, each.evidence))
     return found
