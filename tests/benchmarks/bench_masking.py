@@ -134,7 +134,7 @@ def row(whole: str, size: int, same: Sequence[Any], peers: dict[str, Any] | None
     ours = cut(whole, size, OURS_BYTES)
     theirs = cut(whole, size, THEIRS_BYTES) if peers and size <= THEIRS_LARGEST else []
     every, together, common, peer = [], [], [], []
-    for _ in range(ROUNDS if size < 10_000_000 else 1):
+    for _ in range(ROUNDS):
         every.append(megabytes_a_second(scan_text, ours))
         start = time.process_time()
         scan_values(ours)

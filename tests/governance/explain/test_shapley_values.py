@@ -55,12 +55,13 @@ def test_un_security_council_has_its_published_values():
 
 
 def test_sampled_security_council_is_inside_its_error_bars():
-    estimate = estimate_shapley(security_council, 15, budget=2_000, seed=3)
+    estimates = [estimate_shapley(security_council, 15, budget=2_000, seed=seed) for seed in range(12)]
     truth = np.array([421 / 2145] * 5 + [4 / 2145] * 10)
-    assert estimate.evaluations <= 2_000
-    assert estimate.errors is not None
-    assert (abs(estimate.values - truth)[:5] <= estimate.errors[:5]).all()
-    assert (estimate.errors[:5] > 0.001).all() and (estimate.errors < 0.03).all()
+    assert max(estimate.evaluations for estimate in estimates) <= 2_000
+    inside = np.array([abs(estimate.values - truth) <= estimate.errors for estimate in estimates])
+    assert inside.mean() >= 0.9 and inside[:, :5].mean() >= 0.9
+    errors = np.array([estimate.errors for estimate in estimates])
+    assert (errors[:, :5] > 0.0005).all() and (errors < 0.03).all()
 
 
 def test_linear_game_has_its_closed_form():

@@ -70,13 +70,19 @@ def by_leverage(game: Family, players: int, games: int, budget: int, *, seed: in
     number = np.arange(games)
     ends = evaluate(game, np.repeat([[False] * players, [True] * players], games, axis=0), np.tile(number, 2)).reshape(2, games)
     gain = ends[1] - ends[0]
-    pairs, groups = _design(players, games, budget // 2 - games, generator)
+    count = budget // 2 - games
+    steered = games == 1 and 2 * players < count < all_pairs(players)
+    pairs, groups = _design(players, games, count - steered, generator)
     odd = _odd_part(game, pairs.coalitions, groups)
+    if steered and (farthest := _farthest(pairs, odd)) is not None:
+        pairs = pairs.beside(farthest)
+        groups = [_Group(number, np.arange(len(pairs)))]
+        odd = np.append(odd, _odd_part(game, farthest[None], [_Group(number, number)]))
     lean = (2 * pairs.size - players) / players
     for group in groups:
         odd[group.pairs] -= gain[group.games].mean() * lean[group.pairs] / 2
     if games == 1:
-        fits = [regressed([_numbers(pairs.take(part), odd[part])]) for part in _parts(pairs)]
+        fits = [regressed([_numbers(pairs.take(part), odd[part])], float(gain[0]) / players) for part in _parts(pairs)]
     else:
         known = _numbers(pairs, odd)
         fits = [regressed([known.take(group.pairs, len(group.games) / games) for group in groups])]
@@ -126,6 +132,20 @@ def _estimable(players: int, count: int, generator: np.random.Generator) -> Pair
         left, size, _ = np.linalg.svd(line, full_matrices=False)
         if size[-1] > _ESTIMABLE * size[0] and (left**2).sum(axis=1).max() < 1 - _ESTIMABLE:
             return pairs
+
+
+def _farthest(pairs: Pairs, odd: Array) -> NDArray[np.bool_] | None:
+    """The pair where a weighted sum of the players is largest, by the weights of a line; None where it is drawn already, or everybody.
+
+    Where a game bends with such a sum, it bends most there. Whether or not a sample has this one pair would decide how right the surrogate is,
+    and no number that is in the sample would tell.
+    """
+    signs, variance = np.where(pairs.coalitions, 1.0, -1.0), _residual_variance(pairs)
+    weights = np.linalg.lstsq(signs / np.sqrt(variance)[:, None], odd / np.sqrt(variance), rcond=None)[0]
+    members: NDArray[np.bool_] = weights > 0
+    if 2 * members.sum() > len(members) or (2 * members.sum() == len(members) and not members[0]):
+        members = ~members
+    return None if not members.any() or (pairs.coalitions == members).all(axis=1).any() else members
 
 
 def _odd_part(game: Family, coalitions: NDArray[np.bool_], groups: list[_Group]) -> Array:

@@ -21,7 +21,7 @@ _LISTED = 4
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Pairs of coalitions, those of one size side by side.
+    """Pairs of coalitions.
 
     Attributes
     ----------
@@ -44,6 +44,11 @@ class Pairs:
         """Some of the pairs, as a sample of their own."""
         part = Pairs(self.coalitions[places], self.rarity[places], np.empty(0))
         return replace(part, share=part.alike * part.rarity)
+
+    def beside(self, coalition: NDArray[np.bool_]) -> Pairs:
+        """One more pair, which was not drawn but chosen: like a size that is taken whole, it is sure to be here."""
+        rarity = 1 / pair_count(len(coalition), int(coalition.sum()))
+        return Pairs(np.vstack([self.coalitions, coalition]), np.append(self.rarity, rarity), np.append(self.share, 1.0))
 
     @property
     def size(self) -> NDArray[np.int64]:

@@ -1,9 +1,10 @@
-"""The regression behind leverage sampling: a line, a surrogate of higher orders, and what each of several games has of its own.
+"""The regression behind leverage sampling: a line, surrogates of higher orders, and what each of several games has of its own.
 
 The numbers of a game are ``line + surrogate + residual``, for several games ``line + own line + own surrogate + residual``: a linear mixed
 model (Henderson 1975, "Best Linear Unbiased Estimation and Prediction under a Selection Model"). The common line is not penalised, so
 whatever the other parts are, the estimate tends to the Shapley values. How much they may explain is chosen by restricted likelihood
-(Patterson, Thompson 1971); explaining nothing, which is the plain regression, is among the choices.
+(Patterson, Thompson 1971); explaining nothing, which is the plain regression, is among the choices. One game alone may have a second surrogate,
+of a weighted sum of its players.
 
 Intervals are the jackknife over numbers: leaving one out of a linear smoother moves the estimate by its weight times its left-out residual, so
 that all of them follow from one inverse (HC3).
@@ -12,11 +13,12 @@ that all of them follow from one inverse (HC3).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from affidavit_governance.explain.estimators.index import WAVES, Index, changes, waves
 from affidavit_governance.explain.estimators.surrogate import surrogate
 
 _NOISES = (1e-6, 1e-2, 1e-1, 1.0, 10.0)
@@ -27,6 +29,12 @@ _OWN_LINES = (1e-2, 1e-1, 1.0, 10.0, 100.0, 1e6)
 
 _OWN_LINE_BESIDE = 1e3
 """The most of it beside a surrogate, whose covariance is inverted as a whole."""
+
+_INDEX_SHARES = (0.1, 1.0, 10.0)
+"""Variance of the surrogate of a weighted sum, relative to the other's."""
+
+_INDEX_FALLS = (2, 4)
+"""The power of its frequency that a wave's variance falls with: a step has two, smooth functions more."""
 
 _LEAST_RELEVANCE = 0.05
 """Of a player whose linear value is zero: it may still matter together with others."""
@@ -102,19 +110,36 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Prior:
-    """Variance of the residual (noise) and of a game's own line, relative to the surrogate's; each player's relevance; None: no surrogate."""
+    """What is expected of the games.
+
+    Attributes
+    ----------
+    noise, own
+        Variance of the residual and of a game's own line, relative to the surrogate's.
+    relevance
+        Of each player in the surrogate; None: no surrogate.
+    index
+        A second surrogate, for one game alone: functions whose coefficients have the surrogate's variance.
+    """
 
     noise: float = 1.0
     own: float = 0.0
     relevance: Array | None = None
+    index: Index | None = None
 
 
-def regressed(games: Sequence[Numbers]) -> Fit:
-    """The Shapley values of the mean of several games, less what they are if each player has the same."""
+def regressed(games: Sequence[Numbers], same: float = 0.0) -> Fit:
+    """The Shapley values of the mean of several games, less what they are if each player has the same.
+
+    Parameters
+    ----------
+    same
+        What each player then has.
+    """
     players = games[0].signs.shape[1]
     basis = zero_sum(players)
     seen = [_Game(game, game.signs @ basis / 2) for game in games]
-    prior = _chosen(seen, basis)
+    prior = _chosen(seen, basis, same)
     total, information, projected = np.zeros((players, players - 1)), np.zeros((players - 1, players - 1)), np.zeros(players - 1)
     solved = [_solved(game, prior) for game in seen]
     shift = prior.own * _own_scale(players) * basis
@@ -165,8 +190,12 @@ def _solved(game: _Game, prior: _Prior) -> _Solved:
     own = prior.own * _own_scale(line.shape[1] + 1)
     if prior.relevance is not None:
         seen = surrogate(game.known.signs, prior.relevance)
-        inverse = np.linalg.inv(seen.kernel + own * (line @ line.T) + np.diag(noise))
-        return _Solved(inverse @ line, inverse @ odd, np.diag(inverse), seen.shapley.T @ inverse)
+        covariance, shapley = seen.kernel + own * (line @ line.T) + np.diag(noise), seen.shapley
+        if prior.index is not None:
+            covariance += prior.index.columns @ prior.index.columns.T
+            shapley = shapley + prior.index.columns @ prior.index.shapley
+        inverse = np.linalg.inv(covariance)
+        return _Solved(inverse @ line, inverse @ odd, np.diag(inverse), shapley.T @ inverse)
     # Woodbury's identity: without a surrogate the covariance is diagonal but for as many directions as there are players.
     scaled = line / noise[:, None]
     gram = line.T @ scaled
@@ -182,14 +211,14 @@ def _form(rows: Array, middle: Array) -> Array:
     return form
 
 
-def _chosen(games: Sequence[_Game], basis: Array) -> _Prior:
+def _chosen(games: Sequence[_Game], basis: Array, same: float) -> _Prior:
     """The settings that make these numbers likeliest, judged on some of them where a surrogate is among the choices."""
     players = len(basis)
     if sum(len(game.line) for game in games) < 2 * players:
         return _Prior()
     judged = _judged(games)
     with_surrogate = len(games) == 1 or sum(len(game.line) ** 2 for game in games) <= _SURROGATE_WORK
-    strength, left_over = _linear(games if with_surrogate else judged, basis)
+    linear, left_over = _linear(games if with_surrogate else judged, basis)
     if left_over <= _NOTHING:
         return _Prior()
     lines = _Lines.of(judged)
@@ -199,19 +228,47 @@ def _chosen(games: Sequence[_Game], basis: Array) -> _Prior:
     if not with_surrogate:
         return chosen
     share = min(chosen.own, _OWN_LINE_BESIDE)
-    alike = np.ones(players)
+    weights = linear + same
+    columns, variances = np.zeros((0, 0)), [np.zeros(0)]
+    if len(games) == 1 and weights.any():
+        weights /= abs(weights).sum()
+        columns = waves(judged[0].known.signs, weights).columns
+        variances = [np.zeros(WAVES), *_wave_variances()]
+    of_waves = variances[0]
+    alike, strength = np.ones(players), abs(linear)
     for relevance in (alike, np.maximum(strength / strength.max(), _LEAST_RELEVANCE)) if strength.any() else (alike,):
         kernels = [surrogate(game.known.signs, relevance).kernel for game in judged]
         before = np.inf
         for noise in _NOISES:
             prior = _Prior(noise, share * (1 + noise), relevance)
-            unlikely = _unlikelihood(judged, kernels, prior)
-            if unlikely < best:
-                best, chosen = unlikely, prior
-            if unlikely > before:
+            unlikely = _unlikelihoods(judged, kernels, prior, columns, variances)
+            least = min(unlikely)
+            if least < best:
+                best, chosen, of_waves = least, prior, variances[int(np.argmin(unlikely))]
+            if least > before:
                 break
-            before = unlikely
-    return chosen
+            before = least
+    return replace(chosen, index=_index(games[0], judged[0], chosen, weights, of_waves)) if of_waves.any() else chosen
+
+
+def _wave_variances() -> list[Array]:
+    """The choices: each a variance for every wave."""
+    falls = [np.arange(1.0, WAVES + 1) ** -fall for fall in _INDEX_FALLS]
+    return [2 * share / fall.sum() * fall for share in _INDEX_SHARES for fall in falls]
+
+
+def _index(game: _Game, judged: _Game, prior: _Prior, weights: Array, variances: Array) -> Index:
+    """Waves with these variances, and how they change with the weights, which may be off by as much as they are large."""
+    seen = waves(judged.known.signs, weights).scaled(np.sqrt(variances))
+    solved = _solved(judged, replace(prior, index=seen))
+    slope = np.linalg.solve(judged.line.T @ solved.against, judged.line.T @ solved.answered)
+    left = solved.answered - solved.against @ slope
+    heights = np.sqrt(variances) * (seen.columns.T @ left)
+    odd = judged.known.odd
+    variance = max(float(odd @ left) / (len(left) - len(slope)), _NOTHING * float(np.mean(odd**2)))
+    apart = np.sqrt(np.mean(weights**2) / variance)
+    signs = game.known.signs
+    return waves(signs, weights).scaled(np.sqrt(variances)).beside(changes(signs, weights, heights).scaled(np.full(len(weights), apart)))
 
 
 def _judged(games: Sequence[_Game]) -> list[_Game]:
@@ -224,12 +281,12 @@ def _judged(games: Sequence[_Game]) -> list[_Game]:
 
 
 def _linear(games: Sequence[_Game], basis: Array) -> tuple[Array, float]:
-    """The size of each player's linear value, and the share of the numbers' squares that a line leaves over."""
+    """Each player's linear value, and the share of the numbers' squares that a line leaves over."""
     line, odd = np.concatenate([game.line for game in games]), np.concatenate([game.known.odd for game in games])
     scaled = line / np.concatenate([game.known.residual for game in games])[:, None]
     slope = np.linalg.solve(scaled.T @ line, scaled.T @ odd)
     left = odd - line @ slope
-    return abs(basis @ slope), float(left @ left) / max(float(odd @ odd), np.finfo(np.float64).tiny)
+    return basis @ slope, float(left @ left) / max(float(odd @ odd), np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,27 +336,40 @@ class _Lines:
         return cls(np.concatenate(turned), np.concatenate(squares), np.concatenate(seen), rest, size, logs, freedom)
 
     def unlikelihood(self, own: float) -> float:
-        """As `_unlikelihood`, without a surrogate and with own lines of this variance."""
+        """As `_unlikelihoods`, without a surrogate and with own lines of this variance."""
         kept = 1 / (1 + own * self.squares)
         information, projected = (self.turned.T * kept) @ self.turned, self.turned.T @ (kept * self.seen)
         square, logs = self.rest + float(kept @ self.seen**2), self.logs - float(np.log(kept).sum())
         return _restricted(information, projected, square, logs, self.size, self.freedom)
 
 
-def _unlikelihood(games: Sequence[_Game], kernels: Sequence[Array], prior: _Prior) -> float:
-    """Minus the logarithm of the restricted likelihood, less a constant, with the variance at its best value."""
+def _unlikelihoods(games: Sequence[_Game], kernels: Sequence[Array], prior: _Prior, columns: Array, variances: Sequence[Array]) -> list[float]:
+    """Minus the logarithm of the restricted likelihood, less a constant, with the variance at its best value: one for each choice of variances.
+
+    Those are of functions beside the kernel, `columns`, which belong to one game alone; several games have none.
+    """
     less = games[0].line.shape[1]
-    information, projected, square, logs, size = np.zeros((less, less)), np.zeros(less), 0.0, 0.0, 0.0
+    width = less + 1 + columns.shape[1]
+    products, logs, size = np.zeros((width, width)), 0.0, 0.0
     for game, kernel in zip(games, kernels, strict=True):
         line, odd = game.line, game.known.odd
         covariance = kernel + np.diag(prior.noise * game.known.residual) + prior.own * _own_scale(less + 1) * (line @ line.T)
-        solved = np.linalg.solve(covariance, np.column_stack([line, odd]))
-        information += line.T @ solved[:, :-1]
-        projected += line.T @ solved[:, -1]
-        square += float(odd @ solved[:, -1])
+        right = np.column_stack([line, odd, columns] if columns.size else [line, odd])
+        products += right.T @ np.linalg.solve(covariance, right)
         logs += float(np.linalg.slogdet(covariance)[1])
         size += float(odd @ odd)
-    return _restricted(information, projected, square, logs, size, sum(len(game.line) for game in games) - less)
+    freedom = sum(len(game.line) for game in games) - less
+    fixed, beside, within = products[: less + 1, : less + 1], products[: less + 1, less + 1 :], products[less + 1 :, less + 1 :]
+    found = []
+    for variance in variances:
+        deviation = np.sqrt(variance)
+        more = np.eye(len(deviation)) + deviation[:, None] * within * deviation  # Woodbury's identity, and the determinant's lemma
+        scaled = beside * deviation
+        left = fixed - scaled @ np.linalg.solve(more, scaled.T)
+        found.append(
+            _restricted(left[:less, :less], left[:less, less], float(left[less, less]), logs + float(np.linalg.slogdet(more)[1]), size, freedom)
+        )
+    return found
 
 
 def _restricted(information: Array, projected: Array, square: float, logs: float, size: float, freedom: int) -> float:
