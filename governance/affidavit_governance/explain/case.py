@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -159,9 +160,15 @@ class Score:
         self.rows = 0
         self.road = "tables"
         self.precision = "double"
+        self._counting = threading.Lock()
+
+    def count(self, rows: int) -> None:
+        """So many more model rows were asked for, by any thread."""
+        with self._counting:
+            self.rows += rows
 
     def __call__(self, data: Dataset) -> Row:
-        self.rows += len(data)
+        self.count(len(data))
         return self.read(self.model.predict(data))
 
     def read(self, predictions: Predictions) -> Row:

@@ -242,7 +242,7 @@ class EncodedView:
     projection, head
         Where the model reads its matrix only through one linear layer: that layer's weights, columns × units, and what `answer` does with
         ``matrix @ projection``. What each player adds to the product is then worked out once. Both or neither. `head` may be given single
-        precision, and may then answer in it: mixtures that only serve an estimate with error bars are asked so.
+        precision, and may then answer in it: mixtures that only serve an estimate with error bars are asked so. `head` is safe in threads too.
     """
 
     encode: Callable[[Dataset], NDArray[np.float64]]

@@ -10,9 +10,10 @@ import pytest
 from tests.governance.explain.explain_models import Formula, brute_force, interacting, make_table
 
 from affidavit import Dataset, Task
+from affidavit.errors import UsageError
 from affidavit.interfaces.model import EncodedView, inside_call
 from affidavit_governance.explain.case import Case, Options
-from affidavit_governance.explain.methods.sampled import Exact, Permutation
+from affidavit_governance.explain.methods.sampled import Exact, Leverage, Permutation
 from affidavit_governance.explain.players import encoded
 from affidavit_governance.explain.players.build import PLAYER_OPTIONS, players_of
 from affidavit_plugins.tabular.additive import Additive
@@ -211,6 +212,34 @@ def test_four_threads_at_once_give_the_numbers_of_one_after_the_other(kind):
         thread.join()
     for one, other in zip(alone, together, strict=True):
         assert (one == other).all()
+
+
+@pytest.mark.parametrize("explainer", [Leverage, Permutation, Exact])
+def test_rows_in_threads_have_the_numbers_the_count_and_the_order_of_one_core(explainer, monkeypatch):
+    data = make_table(200, numbers=10)
+    model, background = trained("mlp", data), data.take(np.arange(100, 120))
+    found, reported, threads = [], [], set()
+    inside = encoded.Products.ask
+    monkeypatch.setattr(encoded.Products, "ask", lambda self, mixed: (threads.add(threading.current_thread()), inside(self, mixed))[1])
+    for number in (1, 3):
+        monkeypatch.setattr(encoded, "cores", lambda number=number: number)
+        done = []
+        found.append(
+            explainer().explain(model, data.head(12), background, budget=2**14 * 20, report=lambda progress, done=done: done.append(progress.done))
+        )
+        reported.append(done)
+    one, several = found
+    assert (one.values == several.values).all() and one.details["model_rows"] == several.details["model_rows"]
+    assert reported[0] == reported[1] == list(range(1, 13))
+    assert len(threads) > 1, "with three cores rows went to other threads than this one"
+
+
+def test_the_error_of_a_row_in_a_thread_is_the_caller_s(monkeypatch):
+    data = make_table(200, numbers=10)
+    model, background = trained("mlp", data), data.take(np.arange(100, 120))
+    monkeypatch.setattr(encoded, "cores", lambda: 3)
+    with pytest.raises(UsageError, match="too small"):
+        Leverage().explain(model, data.head(6), background, budget=50)
 
 
 def test_every_model_row_is_counted_the_check_included():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from affidavit_governance.explain.estimators.interactions import Interactions, e
 from affidavit_governance.explain.estimators.stability import Stability, as_details, stability
 from affidavit_governance.explain.players.base import Players
 from affidavit_governance.explain.players.build import PLAYER_OPTIONS, players_of
+from affidavit_governance.explain.players.encoded import side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Solved:
 
 
 class GameExplainer(Explainer):
-    """Values of each row's game, one row after the other. Own options: `own`."""
+    """Values of each row's game. Own options: `own`."""
 
     accepts = ACCEPTS
     own: ClassVar[Mapping[str, Any]] = PLAYER_OPTIONS
@@ -71,9 +72,8 @@ class GameExplainer(Explainer):
         judged: list[Stability] = []
         names: list[list[str]] = []
         exact = True
-        for row in range(rows):
+        for row, (solved, cost) in enumerate(self._solved(case, players)):
             active = players.active(row)
-            solved, cost = self.solve(case, players, row)
             found = solved.values
             spent.append(cost)
             values[row, active], base[row] = found.values, found.base
@@ -101,6 +101,14 @@ class GameExplainer(Explainer):
             exact=exact,
             details=details,
         )
+
+    def _solved(self, case: Case, players: Players) -> Iterator[tuple[Solved, int]]:
+        """What is found in the game of each row, in order."""
+        rows = range(len(case.data))
+        # Seconds are each row's own: another thread's work would count as its.
+        if case.options.seconds is None and players.rows_in_threads(case.score):
+            return side_by_side(lambda row: self.solve(case, players, row), rows)
+        return (self.solve(case, players, row) for row in rows)
 
 
 class ShapleyExplainer(GameExplainer):

@@ -143,6 +143,11 @@ class Players:
 
         return value
 
+    def rows_in_threads(self, score: Score) -> bool:
+        """Whether several explained rows at once are quicker than one after the other: where the model's answers are pieces too small to share."""
+        encoded = self._encoded(score)
+        return encoded is not None and not encoded.in_threads and bool(encoded.fits.all())
+
     def _encoded(self, score: Score) -> Encoded | None:
         """Checked against the model once for each score."""
         if self._road is None or self._road[0] is not score:

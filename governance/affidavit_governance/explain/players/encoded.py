@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ MIXTURES = 4
 
 Matrix = NDArray[np.float64]
 
+T = TypeVar("T")
+
 Mix = Callable[[NDArray[np.bool_], NDArray[np.int64]], Dataset]
 """Takes one coalition and one background row for each explained row, and gives these mixtures as a table."""
 
@@ -58,7 +60,8 @@ class Encoded(ABC):
     fits
         For each explained row, whether the model answers its mixtures as it answers tables.
     in_threads
-        Whether a piece takes so long that threads which wait for the interpreter's lock between its steps still gain time.
+        Whether a piece takes so long that threads which wait for the interpreter's lock between its steps still gain time. If not, whole
+        explained rows go to threads.
     single
         Whether the model answers mixtures in single precision too, so nearly the same that estimates may rest on them.
     """
@@ -106,7 +109,7 @@ class Encoded(ABC):
                 places = order[start : start + step]
                 scores[places] = self.ask(mixing(self._full(coalitions[places], active), reference[places]))
 
-            self.score.rows += len(coalitions)
+            self.score.count(len(coalitions))
             starts = range(0, len(order), step)
             if self.in_threads:
                 spread(piece, starts)
@@ -184,18 +187,30 @@ class Products(Encoded):
         return mixed
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def spread(work: Callable[[int], None], starts: range) -> None:
     """Do independent pieces of work on all cores; NumPy and the models let go of the interpreter's lock while they compute."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores == 1 or len(starts) < 2 * cores:
+    if len(starts) < 2 * cores():
         for start in starts:
             work(start)
         return
-    # Each piece in a copy of the caller's context, which says for one that this is a governed call.
+    for _ in side_by_side(work, starts):
+        pass
+
+
+def side_by_side(work: Callable[[int], T], numbers: range) -> Iterator[T]:
+    """What `work` gives for each of the numbers, in their order, from as many threads as there are cores."""
+    if cores() == 1:
+        yield from map(work, numbers)
+        return
+    # Each in a copy of the caller's context, which says for one that this is a governed call.
     here = copy_context()
-    with ThreadPoolExecutor(cores) as pool:
-        for _ in pool.map(lambda start: here.copy().run(work, start), starts):
-            pass
+    with ThreadPoolExecutor(cores()) as pool:
+        yield from pool.map(lambda number: here.copy().run(work, number), numbers)
 
 
 def open_encoded(score: Score, data: Dataset, background: Dataset, player_of: Mapping[str, int], mix: Mix) -> Encoded | None:
@@ -264,7 +279,7 @@ def _agree(encoded: Encoded, background: Dataset, rows: int, mix: Mix) -> NDArra
     coalitions = np.concatenate([np.ones((1, count), dtype=bool), np.random.default_rng(0).random((MIXTURES, count)) < 0.5])
     reference = np.arange(len(coalitions)) * copies // len(coalitions)
     found = encoded.ask(np.concatenate([encoded.mixing(row)(coalitions, reference) for row in range(rows)]))
-    encoded.score.rows += copies + found.size
+    encoded.score.count(copies + found.size)
     tables = [encoded.score(mix(np.tile(coalition, (rows, 1)), np.full(rows, at))) for coalition, at in zip(coalitions, reference, strict=True)]
     through = np.stack(tables, axis=1)
     alike: NDArray[np.bool_] = abs(found.reshape(rows, -1) - through) <= SAME * np.maximum(scale, abs(through))
