@@ -48,8 +48,9 @@ def _changes(before: State) -> list[tuple[str, Any, str, Any]]:
     found = []
     for name, holder, held in before:
         now = vars(holder)
-        # Nearly always nothing has changed, which this sees without a step in Python for each of thousands of names.
-        if len(now) == len(held) and all(map(operator.is_, now.values(), held.values())):
+        # Nearly always nothing has changed, which this sees without a step in Python for each of thousands of names. A list, because a thread
+        # that was left behind may be adding to it.
+        if len(now) == len(held) and all(map(operator.is_, list(now.values()), held.values())):
             continue
         found += [(name, holder, key, value) for key, value in held.items() if _guarded(holder, key, value) and now.get(key) is not value]
     return found

@@ -63,6 +63,16 @@ def test_a_sigmoid_of_a_weighted_sum_is_all_but_exact_from_a_quarter_of_its_coal
     assert np.median(errors) < 0.004, "the surrogate of higher orders alone leaves about 0.016"
 
 
+def covered(games, budget, runs):
+    """The share of intervals with the true value inside."""
+    inside = []
+    for game in games:
+        truth = shapley_values(played(game), 10)
+        found = [estimate_shapley(played(game), 10, budget, seed=run) for run in range(runs)]
+        inside.append(np.mean([abs(run.values - truth) <= run.errors for run in found]))
+    return np.mean(inside)
+
+
 def vote(players, seed):
     generator = np.random.default_rng(seed)
     weight = generator.gamma(2, size=players)
@@ -70,13 +80,7 @@ def vote(players, seed):
 
 
 def test_intervals_of_votes_cover_though_the_weights_are_learnt_from_the_same_numbers():
-    inside = []
-    for seed in range(8):
-        game = vote(10, seed)
-        truth = shapley_values(played(game), 10)
-        runs = [estimate_shapley(played(game), 10, 128, seed=run) for run in range(20)]
-        inside.append(np.mean([abs(run.values - truth) <= run.errors for run in runs]))
-    assert 0.91 < np.mean(inside) < 0.98
+    assert 0.91 < covered([vote(10, seed) for seed in range(8)], 128, runs=20) < 0.98
 
 
 def product(players, seed):
@@ -85,13 +89,7 @@ def product(players, seed):
 
 
 def test_intervals_of_products_cover_though_one_coalition_stands_far_above_the_others():
-    inside = []
-    for seed in range(4):
-        game = product(10, seed)
-        truth = shapley_values(played(game), 10)
-        runs = [estimate_shapley(played(game), 10, 512, seed=run) for run in range(12)]
-        inside += [np.mean(abs(run.values - truth) <= run.errors) for run in runs]
-    assert np.mean(inside) > 0.95, "a sample without that coalition would miss by far, and not know"
+    assert covered([product(10, seed) for seed in range(4)], 512, runs=12) > 0.95, "a sample without that coalition would miss by far, and not know"
 
 
 @pytest.mark.parametrize("budget", [128, 400, 1022, 1024])

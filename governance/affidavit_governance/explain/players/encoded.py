@@ -204,7 +204,7 @@ def spread(work: Callable[[int], None], starts: range) -> None:
 
 def side_by_side(work: Callable[[int], T], numbers: range) -> Iterator[T]:
     """What `work` gives for each of the numbers, in their order, from as many threads as there are cores."""
-    if cores() == 1:
+    if cores() == 1 or len(numbers) == 1:
         yield from map(work, numbers)
         return
     # Each in a copy of the caller's context, which says for one that this is a governed call.
