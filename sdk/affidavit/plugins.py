@@ -19,7 +19,7 @@ from affidavit.deprecation import Deprecation
 from affidavit.errors import MissingExtra, PluginError, UsageError, nearest
 from affidavit.interfaces.governance import Stage
 from affidavit.interfaces.model import CAPABILITIES
-from affidavit.tampering import restore, sdk_changes, sdk_state
+from affidavit.tampering import State, restore, sdk_changes, sdk_state
 from affidavit.trust import Trust, name_of
 
 PLUGIN_GROUP = "affidavit.plugins.v1"
@@ -237,7 +237,7 @@ class PluginManager(pluggy.PluginManager):
                     self._fail(entry, f"it is a plugin for '{group}', and this Affidavit loads '{PLUGIN_GROUP}'; install a version of it for that")
 
     def _load_one(self, entry: metadata.EntryPoint) -> None:
-        before = sdk_state() if _distribution(entry) != BUNDLED else ()
+        before = sdk_state() if _distribution(entry) != BUNDLED else State()
         writer = RegistryWriter(self.registry, entry.name, _distribution(entry))
         plugin = None
         try:

@@ -9,11 +9,10 @@ import functools
 import operator
 import sys
 import types
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-State = Sequence[tuple[str, Any, Mapping[str, Any]]]
-"""Modules and classes: full name, itself, and what it held."""
+from collections.abc import Mapping, Sequence, ValuesView
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Self
 
 SDK = ("affidavit", "affidavit_governance")
 """Packages of which a plugin may change nothing."""
@@ -21,16 +20,55 @@ SDK = ("affidavit", "affidavit_governance")
 _CODE = (types.FunctionType, classmethod, staticmethod, property, functools.cached_property, type)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """What modules and classes held.
+
+    Attributes
+    ----------
+    modules
+        The modules, by name.
+    held
+        Full name, itself, and a copy of its names and values, for each module and each class in one.
+    """
+
+    modules: Sequence[tuple[str, types.ModuleType]] = ()
+    held: Sequence[tuple[str, Any, Mapping[str, Any]]] = ()
+    _values: Sequence[Any] = ()
+    _now: Sequence[ValuesView[Any]] = ()
+
+    @classmethod
+    def of(cls, modules: Sequence[tuple[str, types.ModuleType]]) -> Self:
+        """What they hold now."""
+        held: list[tuple[str, Any, Mapping[str, Any]]] = []
+        for name, module in modules:
+            there = dict(vars(module))
+            classes = [(key, value) for key, value in there.items() if isinstance(value, type) and value.__module__ == name]
+            held += [(name, module, there), *((f"{name}.{key}", value, dict(vars(value))) for key, value in classes)]
+        values = list(chain.from_iterable(values.values() for *_, values in held))
+        return cls(modules, held, values, [vars(holder).values() for _, holder, _ in held])
+
+    @property
+    def stands(self) -> bool:
+        """Whether all of it is still there and nothing else: nearly always so, and seen without a step in Python for each of thousands of names."""
+        now = list(chain.from_iterable(self._now))  # in one go, because a thread that was left behind may be adding to it
+        return len(now) == len(self._values) and all(map(operator.is_, now, self._values))
+
+
+_last = [State()]
+"""Most checks leave the SDK as it was, so that the state before one serves for the next."""
+
+
 def sdk_state() -> State:
     """What every module of the SDK that is loaded, and every class in one, holds."""
-    found: list[tuple[str, Any, Mapping[str, Any]]] = []
-    for name, module in list(sys.modules.items()):
-        if not name.startswith("affidavit") or name.partition(".")[0] not in SDK or module is None:  # the first for thousands of others
-            continue
-        held = dict(vars(module))
-        found.append((name, module, held))
-        found += [(f"{name}.{key}", value, dict(vars(value))) for key, value in held.items() if isinstance(value, type) and value.__module__ == name]
-    return found
+    modules = [
+        (name, module)
+        for name, module in list(sys.modules.items())
+        if name.startswith("affidavit") and name.partition(".")[0] in SDK and module is not None  # the first for thousands of others
+    ]
+    if _last[0].modules != modules or not _last[0].stands:
+        _last[0] = State.of(modules)
+    return _last[0]
 
 
 def sdk_changes(before: State) -> list[str]:
@@ -45,15 +83,15 @@ def restore(before: State) -> None:
 
 
 def _changes(before: State) -> list[tuple[str, Any, str, Any]]:
-    found = []
-    for name, holder, held in before:
-        now = vars(holder)
-        # Nearly always nothing has changed, which this sees without a step in Python for each of thousands of names. A list, because a thread
-        # that was left behind may be adding to it.
-        if len(now) == len(held) and all(map(operator.is_, list(now.values()), held.values())):
-            continue
-        found += [(name, holder, key, value) for key, value in held.items() if _guarded(holder, key, value) and now.get(key) is not value]
-    return found
+    if before.stands:
+        return []
+    return [
+        (name, holder, key, value)
+        for name, holder, held in before.held
+        for now in [dict(vars(holder))]
+        for key, value in held.items()
+        if now.get(key) is not value and _guarded(holder, key, value)
+    ]
 
 
 def _guarded(holder: Any, key: str, value: Any) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from affidavit_governance.privacy.accounting.events import Event
+from affidavit_governance.privacy.accounting.events import Event, scale
 
 Floats = NDArray[np.float64]
 
@@ -127,6 +127,24 @@ def privacy_loss(event: Event, width: float) -> Any:
     removal = _connect(mixture, mixture.log_ratio_and_slope, mixture.above, without, width)
     addition = _connect(mixture, added, without, lambda t: mixture.above(t, -1.0), width)
     return PrivacyLossDistribution(removal, addition)
+
+
+def whole_loss(event: Event, width: float) -> Any:
+    """The privacy loss distribution of all steps of `event`, a Gaussian mechanism on all records.
+
+    Its steps together are one Gaussian mechanism whose μ = sensitivity/σ is √steps times as large, and whose divergence has a closed form
+    (Balle and Wang 2018, "Improving the Gaussian mechanism for differential privacy", theorem 8), so that the grid is rounded to once.
+    """
+    from dp_accounting.pld.pld_pmf import create_pmf_pessimistic_connect_dots_fixed_gap
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
+    from scipy.special import log_ndtr, ndtr
+
+    mu = scale(event) * math.sqrt(event.steps) / event.noise_multiplier
+    low, high = math.floor((mu / 2 - REACH) * mu / width), math.ceil((mu / 2 + REACH) * mu / width)
+    epsilons = np.arange(low, high + 1) * width
+    deltas = ndtr(mu / 2 - epsilons / mu) - np.exp(epsilons + log_ndtr(-mu / 2 - epsilons / mu))
+    deltas = np.clip(deltas, -np.expm1(np.minimum(epsilons, 0.0)), 1.0)
+    return PrivacyLossDistribution(create_pmf_pessimistic_connect_dots_fixed_gap(width, low, high, np.minimum.accumulate(deltas)))
 
 
 def _connect(

@@ -1,7 +1,7 @@
 """ε by privacy loss distributions (PLD; Sommer, Meiser and Mohammadi 2019; Koskela, Jälkö and Honkela 2020).
 
 By Google's dp-accounting, rounded pessimistically by connect-the-dots (Doroshenko et al. 2022), so that ε is an upper bound and tight; the
-divergences of Gaussians on samples, which it then takes, come from `accounting.mixture`. A central-limit (GDP) accountant is never used:
+divergences of Gaussians, which it then takes, come from `accounting.mixture`. A central-limit (GDP) accountant is never used:
 its ε can be too low (7.40 where PLD gives 8.51).
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from affidavit.errors import MissingExtra, UsageError
 from affidavit_governance.privacy.accounting.events import ADDITIVE, Event, merge, scale
-from affidavit_governance.privacy.accounting.mixture import log_weights, privacy_loss
+from affidavit_governance.privacy.accounting.mixture import log_weights, privacy_loss, whole_loss
 from affidavit_governance.privacy.accounting.objective import privacy_loss as objective_loss
 from affidavit_governance.privacy.accounting.rdp import joint_rdp_delta, joint_rdp_epsilon
 
@@ -107,7 +107,7 @@ def _pld(event: Event, width: float) -> Any:
     elif event.mechanism == "objective_perturbation":
         single = objective_loss(event, width)
     elif event.sampling_rate == 1:
-        single = distribution.from_gaussian_mechanism(event.noise_multiplier / scale(event), value_discretization_interval=width)
+        return whole_loss(event, width)
     else:
         single = privacy_loss(replace(event, steps=1), width)
     return single if event.steps == 1 else single.self_compose(event.steps)
