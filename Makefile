@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test bench docs lint clean
 export HF_HUB_OFFLINE = 1
+# Commands that tests and the demo start are quicker where an earlier one left compiled code, whatever the shell says of that.
+export PYTHONDONTWRITEBYTECODE =
 
 # torch comes first and alone, so that its exact pin decides which build is taken.
 $(STAMP): pyproject.toml constraints.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import glob
 import importlib.util
 import os
@@ -28,6 +29,9 @@ from affidavit.store import Store
 # Workers side by side share the cores: more threads than cores wait for each other in busy loops, which makes small trainings fifty times as
 # slow. Torch reads this when a test module first imports it.
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
+
+# With torch and its like loaded, looking for cycles as often as Python does by default takes a twentieth of the suite.
+gc.set_threshold(50_000, 20, 100)
 
 MEMORY = Path("/dev/shm")
 ROOM = 4 * 2**30

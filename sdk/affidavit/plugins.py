@@ -20,7 +20,7 @@ from affidavit.errors import MissingExtra, PluginError, UsageError, nearest
 from affidavit.interfaces.governance import Stage
 from affidavit.interfaces.model import CAPABILITIES
 from affidavit.tampering import State, restore, sdk_changes, sdk_state
-from affidavit.trust import Trust, name_of
+from affidavit.trust import Trust, installed_entry_points, name_of, places
 
 PLUGIN_GROUP = "affidavit.plugins.v1"
 GOVERNANCE_GROUP = "affidavit.governance.v1"
@@ -225,7 +225,7 @@ class PluginManager(pluggy.PluginManager):
     def _entry_points(self, group: str) -> Iterable[metadata.EntryPoint]:
         """What is installed in `group`. Asked once, before any plugin's code runs, because it reads a file of every distribution."""
         if self._installed is None:
-            self._installed = metadata.entry_points()  # its class depends on Python's version
+            self._installed = installed_entry_points(places())
         found: Iterable[metadata.EntryPoint] = self._installed.select(group=group)
         return found
 

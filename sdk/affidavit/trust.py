@@ -6,12 +6,12 @@ import hashlib
 import re
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
-from pathlib import PurePosixPath
-from typing import Self
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -90,6 +90,21 @@ class Provenance:
         listed = bool(files) and not _is_editable(distribution)
         whole = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest() if listed else None
         return cls(name_of(distribution), version_of(distribution), whole, altered or (_stowaway(distribution, files) if listed else None))
+
+
+Places = tuple[tuple[str, int], ...]
+
+
+def places() -> Places:
+    """Where distributions are looked for, and when something was last installed or removed there, in nanoseconds: as `importlib` itself does
+    to keep what it listed."""
+    return tuple((path, Path(path or ".").stat().st_mtime_ns if Path(path or ".").exists() else 0) for path in sys.path)
+
+
+@lru_cache(maxsize=4)
+def installed_entry_points(where: Places) -> Any:  # its class depends on Python's version
+    """All entry points, kept while `where` (see `places`) stays: it takes a file of every distribution."""
+    return metadata.entry_points()
 
 
 class Trust:
@@ -220,10 +235,16 @@ def owner_of(module: str, distribution: metadata.Distribution) -> str | None:
     listed = distribution.files is not None and not _is_editable(distribution)
     if listed and module in _modules(distribution):
         return None
-    others = sorted({canonicalize_name(owner) for owner in metadata.packages_distributions().get(top, ())} - {name})
+    others = sorted({canonicalize_name(owner) for owner in _packages(places()).get(top, ())} - {name})
     if others:
         return f"part of '{others[0]}'"
     return "no file of its own" if listed else None
+
+
+@lru_cache(maxsize=4)
+def _packages(where: Places) -> Mapping[str, Sequence[str]]:
+    """The distributions of each importable package, kept while `where` stays: it takes a look at each installed file."""
+    return metadata.packages_distributions()
 
 
 def _modules(distribution: metadata.Distribution) -> set[str]:

@@ -59,6 +59,8 @@ class Workspace:
     passphrase
         Opens (or, for a new workspace, sets) the keyring. None takes ``AFFIDAVIT_PASSPHRASE``, ``AFFIDAVIT_KEY`` or the key provider that
         ``AFFIDAVIT_KEY_PROVIDER`` names from the environment, or else a key file in the user's configuration folder, outside the workspace.
+    key
+        32 random bytes instead, from wherever the application keeps its secrets: as ``AFFIDAVIT_KEY``, without the environment.
 
     Raises
     ------
@@ -75,22 +77,23 @@ class Workspace:
         policy: str | Path | Policy | Mapping[str, Any] | None = None,
         actor: str | Actor | None = None,
         passphrase: str | None = None,
+        key: bytes | None = None,
     ) -> None:
         given = _read_policy(policy)
         self.store = Store.open(location)
         try:
-            self._open(given, actor, passphrase)
+            self._open(given, actor, passphrase, key)
         except BaseException:
             self.store.close()
             raise
 
-    def _open(self, given: Policy | None, actor: str | Actor | None, passphrase: str | None) -> None:
+    def _open(self, given: Policy | None, actor: str | Actor | None, passphrase: str | None, key: bytes | None) -> None:
         stored = Policy.model_validate_json(self.store.files.read("policy.json")) if self.store.files.exists("policy.json") else Policy()
         self.policy = given or stored
         self.actor = actor if isinstance(actor, Actor) else Actor(actor or getpass.getuser())
         self._manager = PluginManager(self.policy.plugins.allow)
         self._manager.load_plugins()
-        self.keyring: Keyring = self.service("keyring")(self.store, passphrase=passphrase, registry=self.registry)
+        self.keyring: Keyring = self.service("keyring")(self.store, passphrase=passphrase, key=key, registry=self.registry)
         self.objects = Objects(self.store, self.keyring)
         self.ledger: Ledger = self.service("ledger")(self.store, self.keyring)
         try:

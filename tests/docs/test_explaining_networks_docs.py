@@ -28,7 +28,7 @@ def names(tmp_path):
     pixels = generator.integers(0, 255, (60, 8, 8)).astype(np.uint8)
     pictures = {"image": pa.FixedShapeTensorArray.from_numpy_ndarray(pixels), "y": np.where(pixels[:, :4].mean(axis=(1, 2)) > 127, "bright", "dark")}
     policy = {"explain": {"max_residual": 0.05}}
-    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester", passphrase="correct horse battery") as ws:
+    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester") as ws:
         table = ws.load(pa.table(columns), target="y", name="people")
         images = ws.load(pa.table(pictures), target="y", name="pictures")
         yield {

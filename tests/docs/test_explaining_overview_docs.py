@@ -23,7 +23,7 @@ def test_the_blocks_on_the_page_run(tmp_path, monkeypatch):
     x = generator.normal(size=(60, 2))
     rows = {"a": x[:, 0], "b": x[:, 1], "y": np.where(x.sum(axis=1) > 0, "yes", "no")}
     monkeypatch.chdir(tmp_path)
-    with af.Workspace(tmp_path / "ws", actor="tester", passphrase="correct horse battery") as ws:
+    with af.Workspace(tmp_path / "ws", actor="tester") as ws:
         data = ws.load(af.Dataset.from_arrow(rows).table, target="y", name="toy")
         names = run_page("explaining", {"ws": ws, "model": ws.train("tabular.logistic", data), "test": data})
     assert names["replay"].bit_equal

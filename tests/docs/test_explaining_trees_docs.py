@@ -28,7 +28,7 @@ def people(answer):
 
 @pytest.fixture
 def names(tmp_path):
-    with af.Workspace(tmp_path / "ws", actor="tester", passphrase="correct horse battery") as ws:
+    with af.Workspace(tmp_path / "ws", actor="tester") as ws:
         data = ws.load(people(lambda score: np.where(score > 0, "yes", "no")).table, target="y", name="people")
         train, rows = data.take(np.arange(200)), data.take(np.arange(200, 206))
         yield {"ws": ws, "rows": rows, "forest": ws.train("tabular.forest", train, trees=20), "logistic": ws.train("tabular.logistic", train)}

@@ -41,7 +41,7 @@ def names(tmp_path, monkeypatch):
         "owner": generator.random(rows) < 0.5,
         "paid": np.where(income + generator.normal(0, 5, rows) > 40, "yes", "no"),
     }
-    with af.Workspace(tmp_path / "ws", policy={"approvals": {}}, actor="tester", passphrase="correct horse battery") as ws:
+    with af.Workspace(tmp_path / "ws", policy={"approvals": {}}, actor="tester") as ws:
         data = ws.load(pa.table(columns), target="paid", name="loans", fields={"größe": {"type": "categorical"}})
         model = ws.train("tabular.mlp", data, epochs=3)
         ws.explain(model, data.head(2))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.packaging.conftest import ROOT, built, install
+from tests.packaging.conftest import ROOT, built, install, pip
 
 EXAMPLE = ROOT / "examples/third_party_plugin"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,7 +23,7 @@ def home(core_install: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The environment of the core install, with the plugin's wheel and pytest beside it until these tests are done."""
     install(core_install, f"{built(EXAMPLE, tmp_path_factory.mktemp('plugin'))}[test]")
     yield core_install
-    subprocess.run([str(core_install / "bin/pip"), "uninstall", "--quiet", "--yes", "acme-credit", "pytest", "iniconfig"], check=True)
+    assert pip(core_install, "uninstall", "--quiet", "--yes", "acme-credit", "pytest", "iniconfig").returncode == 0
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tests.packaging.conftest import built
+from tests.packaging.conftest import built, pip
 
 from affidavit.workspace import Workspace
 
@@ -39,7 +39,8 @@ def test_a_bundle_verifies_on_a_core_install(core_install: Path, tmp_path: Path,
         workspace.train("tabular.logistic", data)
         bundle, key = workspace.bundle(tmp_path / "audit.zip"), workspace.verifier_key
     clean = {"PATH": str(core_install / "bin"), "HOME": str(tmp_path / "nobody")}
-    listing = subprocess.run([str(core_install / "bin/pip"), "list"], capture_output=True, text=True, check=True, env=clean).stdout
+    listing = pip(core_install, "list").stdout
+    assert "affidavit" in listing
     assert "torch" not in listing
     assert "scikit-learn" not in listing
     good = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -17,7 +18,7 @@ from affidavit.interfaces.governance import Stage
 from affidavit.pipeline import Pipeline
 from affidavit.plugins import GOVERNANCE_GROUP, PLUGIN_GROUP, PluginManager, Registry, RegistryWriter
 from affidavit.tampering import sdk_changes, sdk_state
-from affidavit.trust import Trust
+from affidavit.trust import Trust, installed_entry_points
 
 Install = Callable[..., None]
 numbers = itertools.count()
@@ -353,8 +354,22 @@ class TestPipeline:
             pipeline.run(CALL)  # type: ignore[arg-type]
 
 
+def test_what_is_installed_is_read_once_and_again_after_an_installation(install, tmp_path, monkeypatch):
+    PluginManager().load_plugins()
+    read = []
+    monkeypatch.setattr(metadata, "entry_points", lambda entry_points=metadata.entry_points: read.append(1) or entry_points())
+    PluginManager().load_plugins()
+    assert not read
+    install("acme", GOOD)
+    (site,) = tmp_path.glob("site*")
+    assert manager_with("acme").registry.names("model").count("acme.mean") == 1 and len(read) == 1
+    shutil.move(next(site.glob("*.dist-info")), tmp_path / "elsewhere")
+    assert "acme.mean" not in manager_with("acme").registry.names("model")
+
+
 def test_a_distribution_s_metadata_are_not_parsed_again_for_each_entry_point(monkeypatch):
     """They are long, and were most of the time in which a workspace opens."""
+    installed_entry_points.cache_clear()
     parsed = []
     read = metadata.PathDistribution.read_text
     monkeypatch.setattr(metadata.PathDistribution, "read_text", lambda self, name: parsed.append(name) or read(self, name))

@@ -180,15 +180,13 @@ def test_a_plugin_for_another_version_of_the_interface_is_named_and_not_imported
 
 def test_the_ledger_says_which_files_were_loaded(site: Site, tmp_path: Path) -> None:
     site.install()
-    with Workspace(
-        tmp_path / "ws", policy={"plugins": {"allow": ["affidavit", "acme-models"]}}, actor="tester", passphrase="correct horse battery"
-    ) as workspace:
+    with Workspace(tmp_path / "ws", policy={"plugins": {"allow": ["affidavit", "acme-models"]}}, actor="tester") as workspace:
         (evidence,) = workspace.ledger.entries("plugin")
         assert workspace.plugins.failures == []
     (row,) = [row for row in evidence.predicate["plugins"] if row["name"] == "acme"]
     assert row == {"name": "acme", "distribution": "acme-models", "version": "1.2", "digest": site.digest, "altered": None}
     (site.folder / "acme_models/__init__.py").write_text("# changed\n")
-    with Workspace(tmp_path / "ws", actor="tester", passphrase="correct horse battery") as workspace:
+    with Workspace(tmp_path / "ws", actor="tester") as workspace:
         rows = [row for row in list(workspace.ledger.entries("plugin"))[-1].predicate["plugins"] if row["name"] == "acme"]
     assert rows[0]["altered"] == "acme_models/__init__.py" and rows[0]["digest"] != row["digest"]
 

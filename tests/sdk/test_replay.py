@@ -12,8 +12,6 @@ import affidavit as af
 from affidavit.errors import IntegrityError, InvalidInput, UsageError
 from affidavit.interfaces.explanation import Explanation
 
-PASSPHRASE = "correct horse battery"
-
 
 def rows(count=120, seed=0):
     generator = np.random.default_rng(seed)
@@ -28,7 +26,7 @@ def rows(count=120, seed=0):
 
 @pytest.fixture
 def workspace(tmp_path):
-    with af.Workspace(tmp_path / "ws", actor="tester", passphrase=PASSPHRASE) as made:
+    with af.Workspace(tmp_path / "ws", actor="tester") as made:
         yield made
 
 
@@ -91,7 +89,7 @@ def test_a_record_of_another_workspace_is_refused(workspace, trained, tmp_path):
     model, data = trained
     path = workspace.explain(model, data.head(2), method="exact").save(tmp_path / "record.json")
     with (
-        af.Workspace(tmp_path / "other", actor="tester", passphrase=PASSPHRASE) as other,
+        af.Workspace(tmp_path / "other", actor="tester") as other,
         pytest.raises(IntegrityError, match="not signed by the key"),
     ):
         other.service("read_explanation")(path, other.verifier_key)
@@ -171,7 +169,7 @@ def test_a_record_made_under_another_release_or_other_groups_is_refused_by_name(
         ({"release": "top-k", "top_k": 2}, UsageError, r"released as full, and the policy now releases top-k k=2"),
         ({"groups": {"both": ["income", "age"]}}, IntegrityError, "other players"),
     ):
-        with af.Workspace(tmp_path / "ws", policy={"explain": policy}, actor="tester", passphrase=PASSPHRASE) as later:
+        with af.Workspace(tmp_path / "ws", policy={"explain": policy}, actor="tester") as later:
             again = later.load(columns, target="y", name="toy").head(2)
             with pytest.raises(kind, match=words):
                 later.replay(record, again)

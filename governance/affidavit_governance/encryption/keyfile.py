@@ -59,12 +59,12 @@ class KeyringFile:
         The provider.
     """
 
-    def __init__(self, store: Store, registry: Registry, passphrase: str | None) -> None:
+    def __init__(self, store: Store, registry: Registry, passphrase: str | None, key: bytes | None = None) -> None:
         self.store = store
         self.registry = registry
         self.type = ""
         self.provider: KeyProvider
-        self._passphrase = passphrase
+        self._passphrase, self._key = passphrase, key
         store.ensure(_metadata, "keyring", 2, {1: _upgrade_1})
 
     # -- opening --------------------------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class KeyringFile:
         ----------
         again
             After another process changed the keys, perhaps inside a write transaction: a file that is behind the table is left so, and a
-            passphrase that was given for an earlier provider does not matter.
+            passphrase or key that was given for an earlier provider does not matter.
 
         Raises
         ------
@@ -111,10 +111,11 @@ class KeyringFile:
             )
         described = dict(value["provider"])
         self.type = str(described.pop("type"))
-        if self._passphrase is not None and self.type != "passphrase" and not again:
-            where = self.store.location
-            raise UsageError(f"Workspace {where} is not sealed by a passphrase (its key provider is '{self.type}').", hint="Open it without one.")
-        self.provider = make(self.registry, self.type, described, self.owner(self._passphrase))
+        for what, given, taker in (("passphrase", self._passphrase, "passphrase"), ("key that is given", self._key, "environment")):
+            if given is not None and self.type != taker and not again:
+                where = self.store.location
+                raise UsageError(f"Workspace {where} is not sealed by a {what} (its key provider is '{self.type}').", hint="Open it without one.")
+        self.provider = make(self.registry, self.type, described, self.owner(self._passphrase, self._key))
         secrets = self._unseal(value)
         if expand(secrets.identity, self.store.workspace_id, "key id", envelope.KEY_ID_BYTES).hex() != value["key_id"]:
             raise self._damaged()
@@ -122,10 +123,10 @@ class KeyringFile:
             raise IntegrityError(f"The {FILE} of workspace {self.store.location} is not the one it was made with.", hint="Restore it from a backup.")
         return secrets
 
-    def owner(self, passphrase: str | None) -> KeyOwner:
+    def owner(self, passphrase: str | None, key: bytes | None) -> KeyOwner:
         """The workspace, as a provider sees it."""
         folder = self.store.files.root.parent if isinstance(self.store.files, FolderFiles) else None
-        return KeyOwner(self.store.workspace_id, self.store.location, folder, passphrase)
+        return KeyOwner(self.store.workspace_id, self.store.location, folder, passphrase, key)
 
     def _unseal(self, value: Mapping[str, Any]) -> Secrets:
         try:
@@ -176,7 +177,7 @@ class KeyringFile:
 
     def create(self, name: str, settings: Mapping[str, Any], connection: sa.Connection) -> Secrets:
         """Make the secrets of a new workspace, inside the write transaction."""
-        self.type, self.provider = name, make(self.registry, name, settings, self.owner(self._passphrase))
+        self.type, self.provider = name, make(self.registry, name, settings, self.owner(self._passphrase, self._key))
         secrets = Secrets.new(self.store.workspace_id, now())
         content = self.encode(secrets, name, self.provider)
         self.store.files.write(FILE, content.encode())
@@ -220,9 +221,9 @@ class KeyringFile:
                 hint="Look at the result with 'affidavit keys', and repeat if it is still wanted.",
             )
 
-    def use(self, name: str, provider: KeyProvider, passphrase: str | None) -> None:
+    def use(self, name: str, provider: KeyProvider, passphrase: str | None, key: bytes | None) -> None:
         """Go by another provider from now on."""
-        self.type, self.provider, self._passphrase = name, provider, passphrase
+        self.type, self.provider, self._passphrase, self._key = name, provider, passphrase, key
 
     def publish(self) -> None:
         """Write the table's content to the file. Publishers go one after the other, under the write lock."""

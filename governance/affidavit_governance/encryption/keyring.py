@@ -186,13 +186,13 @@ def verifier_key(name: str, public_key: bytes) -> str:
     return f"{name}+{digest[:4].hex()}+{base64.b64encode(typed).decode()}"
 
 
-def open_keyring(store: Store, *, passphrase: str | None = None, registry: Registry | None = None) -> LocalKeyring:
+def open_keyring(store: Store, *, passphrase: str | None = None, key: bytes | None = None, registry: Registry | None = None) -> LocalKeyring:
     """Open the keys of a workspace, and make them where it has none.
 
     The secrets are sealed in ``keyring.json`` through one key provider, chosen when they are made: the one that ``AFFIDAVIT_KEY_PROVIDER``
-    names, a passphrase (given here or in ``AFFIDAVIT_PASSPHRASE``, stretched by Argon2id), the key in ``AFFIDAVIT_KEY`` (32 bytes in base64),
-    or by default a key file ``keys/<workspace id>.key`` in ``AFFIDAVIT_HOME`` or ``~/.config/affidavit``, readable by its owner alone. Whoever
-    loses the provider's key loses everything sealed: back the key file up apart from the workspace.
+    names, a passphrase (given here or in ``AFFIDAVIT_PASSPHRASE``, stretched by Argon2id), a key (32 bytes given here, or in base64 in
+    ``AFFIDAVIT_KEY``), or by default a key file ``keys/<workspace id>.key`` in ``AFFIDAVIT_HOME`` or ``~/.config/affidavit``, readable by its
+    owner alone. Whoever loses the provider's key loses everything sealed: back the key file up apart from the workspace.
 
     Parameters
     ----------
@@ -206,12 +206,12 @@ def open_keyring(store: Store, *, passphrase: str | None = None, registry: Regis
     IntegrityError
         ``keyring.json`` is missing, damaged, or another workspace's.
     """
-    file = KeyringFile(store, bundled_registry() if registry is None else registry, passphrase)
+    file = KeyringFile(store, bundled_registry() if registry is None else registry, passphrase, key)
     # Inside the write lock, so that two processes that open a new workspace at once agree on one identity.
     if file.recorded() is None:
         with store.write() as connection:
             if _is_new(connection):
-                return LocalKeyring(_make(file, passphrase, connection), store.workspace_id, file=file)
+                return LocalKeyring(_make(file, passphrase, key, connection), store.workspace_id, file=file)
     if not file.exists:
         raise IntegrityError(f"Workspace {store.location} has lost its {FILE}; nothing sealed can be opened.", hint="Restore it from a backup.")
     return LocalKeyring(file.open(), store.workspace_id, file=file)
@@ -221,9 +221,9 @@ def _is_new(connection: sa.Connection) -> bool:
     return connection.execute(sa.text("SELECT 1 FROM keyring")).first() is None
 
 
-def _make(file: KeyringFile, passphrase: str | None, connection: sa.Connection) -> Secrets:
+def _make(file: KeyringFile, passphrase: str | None, key: bytes | None, connection: sa.Connection) -> Secrets:
     if not file.exists:
-        return file.create(*choose(passphrase), connection)
+        return file.create(*choose(passphrase, key), connection)
     secrets = file.open()  # whoever made the file was killed before the transaction's end
     file.record(secrets, file.text(), connection)
     return secrets

@@ -132,7 +132,7 @@ class Keys:
         self._commit("destroy", secrets, version, check=lambda: self._check_unused(version))
         return secrets.version(number)
 
-    def provide(self, name: str, settings: Mapping[str, Any], *, passphrase: str | None = None) -> str:
+    def provide(self, name: str, settings: Mapping[str, Any], *, passphrase: str | None = None, key: bytes | None = None) -> str:
         """Seal the secrets through another key provider, or the same with other settings; only ``keyring.json`` changes.
 
         Returns
@@ -141,11 +141,11 @@ class Keys:
             What holds the key now, for people.
         """
         self._keyring.refresh()
-        provider = make(self._workspace.registry, name, settings, self._file.owner(passphrase))
+        provider = make(self._workspace.registry, name, settings, self._file.owner(passphrase, key))
         secrets = self._secrets.again()
         previous = self._file.type
         self._commit("provider", secrets, secrets.active, provider=(name, provider), previous={"provider": previous})
-        self._file.use(name, provider, passphrase)
+        self._file.use(name, provider, passphrase, key)
         return provider.label
 
     # -- shared ---------------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class KeyOwner:
         Where it is, for people.
     folder
         The workspace's folder, None in a database.
-    passphrase
+    passphrase, key
         What the user gave for a provider that takes one; None otherwise.
     """
 
@@ -30,6 +30,7 @@ class KeyOwner:
     location: str
     folder: Path | None = None
     passphrase: str | None = field(default=None, repr=False)
+    key: bytes | None = field(default=None, repr=False)
 
 
 class KeyProvider(Protocol):

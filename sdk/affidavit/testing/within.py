@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,9 @@ from affidavit.workspace import Workspace
 
 T = TypeVar("T")
 
+KEY = secrets.token_bytes(32)
+"""Seals each of them: stretching a passphrase would take longer than most checks."""
+
 PLANTED = ("jana.planted@example.org", "+49 30 23125777", "DE89370400440532013000")
 """An e-mail address of the name reserved by RFC 2606, a number and an account that belong to nobody we know of."""
 
@@ -26,7 +30,7 @@ def governed(subject: Subject[Any], *, value: Any = None, **policy: Any) -> Iter
     """A workspace that knows `subject`, or `value` in its place, under a policy without approvals and with what is given besides."""
     with tempfile.TemporaryDirectory() as folder:
         settings = {"approvals": {}, **policy}
-        with Workspace(Path(folder) / "workspace", policy=settings, actor="conformance kit", passphrase="conformance kit") as workspace:
+        with Workspace(Path(folder) / "workspace", policy=settings, actor="conformance kit", key=KEY) as workspace:
             enter(workspace, subject, value=value)
             yield workspace
 

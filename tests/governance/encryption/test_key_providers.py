@@ -19,6 +19,7 @@ from affidavit.errors import AffidavitError, IntegrityError, MissingExtra, Usage
 from affidavit.interfaces.keys import KeyOwner
 from affidavit.plugins import PluginManager, Registry, RegistryWriter, bundled_registry
 from affidavit.store import Store
+from affidavit.workspace import Workspace
 from affidavit_governance.encryption import open_keyring
 from affidavit_governance.encryption.keyfile import FILE
 from affidavit_governance.encryption.providers.choosing import make
@@ -557,6 +558,71 @@ def test_an_environment_key_can_be_changed_by_way_of_another_variable(tmp_path: 
     close(workspace)
     monkeypatch.delenv("AFFIDAVIT_KEY")
     close(open_workspace(str(tmp_path / "ws")))
+
+
+# -- a key that the application gives -----------------------------------------------------------------------------------------------------
+
+
+def test_a_given_key_opens_the_workspace_and_so_does_the_environment_with_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = os.urandom(32)
+    workspace = open_workspace(str(tmp_path / "ws"), key=key)
+    fill(workspace, 1)
+    workspace.keys.rotate()
+    close(workspace)
+    assert not any(form in workspace.store.files.read(FILE) for form in (key, key.hex().encode(), base64.b64encode(key)))
+    assert key.hex() not in repr(KeyOwner("a" * 32, "ws", key=key)) and repr(key) not in repr(KeyOwner("a" * 32, "ws", key=key))
+    with Workspace(tmp_path / "ws", key=key):
+        pass
+    monkeypatch.setenv("AFFIDAVIT_KEY", base64.b64encode(key).decode())
+    workspace = open_workspace(str(tmp_path / "ws"))
+    read_all(workspace, 1)
+    close(workspace)
+
+
+def test_without_the_given_key_or_with_another_nothing_opens_and_nothing_changes(tmp_path: Path) -> None:
+    key = os.urandom(32)
+    workspace = open_workspace(str(tmp_path / "ws"), key=key)
+    close(workspace)
+    before = workspace.store.files.read(FILE)
+    with pytest.raises(AffidavitError, match=r"AFFIDAVIT_KEY, which is not set") as refused:
+        open_workspace(str(tmp_path / "ws"))
+    assert refused.value.hint == "Set it, or give key=."
+    with pytest.raises(AffidavitError, match="The key that is given does not open"):
+        open_workspace(str(tmp_path / "ws"), key=os.urandom(32))
+    assert workspace.store.files.read(FILE) == before
+    close(open_workspace(str(tmp_path / "ws"), key=key))
+
+
+@pytest.mark.parametrize("wrong", [b"", b"short", bytes(33), "k" * 32])
+def test_a_given_key_of_another_length_or_type_is_refused(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(UsageError, match="not 32 bytes"):
+        open_workspace(str(tmp_path / "ws"), key=wrong)
+    close(open_workspace(str(tmp_path / "ws")))  # nothing was made that would be in the way
+
+
+def test_a_key_beside_another_choice_or_for_a_workspace_that_takes_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="Both a passphrase and a key"):
+        open_workspace(str(tmp_path / "ws"), key=os.urandom(32), passphrase="correct horse")
+    close(open_workspace(str(tmp_path / "ws")))
+    with pytest.raises(UsageError, match="not sealed by a key that is given"):
+        open_workspace(str(tmp_path / "ws"), key=os.urandom(32))
+    monkeypatch.setenv("AFFIDAVIT_KEY_PROVIDER", "file")
+    with pytest.raises(UsageError, match="Both AFFIDAVIT_KEY_PROVIDER and a key"):
+        open_workspace(str(tmp_path / "other"), key=os.urandom(32))
+
+
+def test_a_given_key_is_changed_for_another(tmp_path: Path) -> None:
+    first, second = os.urandom(32), os.urandom(32)
+    workspace = open_workspace(str(tmp_path / "ws"), key=first)
+    fill(workspace, 1)
+    workspace.keys.provide("environment", {}, key=second)
+    workspace.keys.rotate()  # with the new one in use
+    close(workspace)
+    with pytest.raises(AffidavitError, match="does not open"):
+        open_workspace(str(tmp_path / "ws"), key=first)
+    workspace = open_workspace(str(tmp_path / "ws"), key=second)
+    read_all(workspace, 1)
+    close(workspace)
 
 
 def test_a_workspace_moved_from_a_passphrase_opens_in_processes_that_still_have_it_open(tmp_path: Path, cheap_argon2id: None) -> None:

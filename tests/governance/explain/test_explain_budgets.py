@@ -123,7 +123,7 @@ def test_a_replay_of_an_enumeration_that_its_budget_paid_for_is_bit_equal(tmp_pa
     generator = np.random.default_rng(0)
     columns = {f"x{i}": generator.normal(size=60) for i in range(13)}
     columns["y"] = np.where(columns["x0"] > 0, "yes", "no")
-    with af.Workspace(tmp_path / "ws", actor="tester", passphrase="correct horse battery") as workspace:
+    with af.Workspace(tmp_path / "ws", actor="tester") as workspace:
         data = workspace.load(pa.table(columns), target="y", name="wide")
         model = workspace.train("tabular.logistic", data)
         background = data.take(np.arange(40, 60))  # 20 · 2¹³ rows: more than the planner enumerates without being told

@@ -516,7 +516,7 @@ def test_the_record_says_which_fields_change_and_never_a_value():
 def test_a_workspace_keeps_the_policys_fields_fixed_and_no_value_in_its_evidence(tmp_path):
     policy = {"explain": {"immutable": ["colour", "of another model"]}, "fairness": {"protected": ["b"]}}
     table = whole_numbers()
-    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester", passphrase="correct horse battery") as workspace:
+    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester") as workspace:
         data = workspace.load(table.table, target="y", name="toy", fields={"colour": {"type": "categorical"}, "a": {"type": "numeric"}})
         model = workspace.train("tabular.logistic", data)
         found = workspace.counterfactuals(model, data.head(12))

@@ -22,7 +22,6 @@ from affidavit.policy import ExplainPolicy
 from affidavit_governance.explain.release.modes import released
 from affidavit_governance.explain.release.whole import released_whole
 
-PASSPHRASE = "correct horse battery"
 MODES = ("top-k", "quantised", "reason-codes")
 ASKED = {"linear": {}, "permutation": {"budget": 4000, "interactions": True}, "lime": {"budget": 1000}}
 
@@ -36,7 +35,7 @@ def columns(rows=160):
 
 def trained(folder, **explain):
     policy = {"approvals": {}, "explain": {"min_local_r2": 0.0, "top_k": 2, "levels": 2, **explain}}
-    workspace = af.Workspace(folder, policy=policy, actor="tester", passphrase=PASSPHRASE)
+    workspace = af.Workspace(folder, policy=policy, actor="tester")
     data = workspace.load(pa.table(columns()), target="y", name="toy")
     return workspace, workspace.train("tabular.logistic", data), data
 
@@ -196,7 +195,7 @@ def test_an_audit_that_refuses_a_prediction_refuses_it_over_http_with_403(tmp_pa
         workspace.evaluate(model, data)
         workspace.explain(model, data.head(3))
         workspace.promote(workspace.register(model, "m"), "production")
-    with af.Workspace(tmp_path / "ws", policy={"approvals": {}, "explain": {"max_reconstruction": 0.5}}, actor="t", passphrase=PASSPHRASE) as strict:
+    with af.Workspace(tmp_path / "ws", policy={"approvals": {}, "explain": {"max_reconstruction": 0.5}}, actor="t") as strict:
         with pytest.raises(Refused, match="gives back"):
             strict.explain(strict.model("m:1"), data.head(3))
         with strict.deploy("m@production", target="http", port=0) as endpoint:

@@ -15,8 +15,6 @@ from affidavit.interfaces.explainer import Explainer
 from affidavit.interfaces.governance import Stage
 from affidavit_governance.explain.module import Module
 
-PASSPHRASE = "correct horse battery"
-
 
 def rows(count=160):
     generator = np.random.default_rng(0)
@@ -29,7 +27,7 @@ def rows(count=160):
 
 
 def opened(folder, **explain):
-    return af.Workspace(folder / "ws", policy={"explain": explain}, actor="tester", passphrase=PASSPHRASE)
+    return af.Workspace(folder / "ws", policy={"explain": explain}, actor="tester")
 
 
 def trained(workspace):
@@ -65,7 +63,7 @@ def test_a_method_can_be_asked_for_by_name(tmp_path, method):
 
 
 def test_an_explanation_of_no_rows_is_refused_and_no_evidence_for_promotion(tmp_path):
-    with af.Workspace(tmp_path / "ws", policy={"approvals": {}}, actor="tester", passphrase=PASSPHRASE) as workspace:
+    with af.Workspace(tmp_path / "ws", policy={"approvals": {}}, actor="tester") as workspace:
         model, data = trained(workspace)
         with pytest.raises(UsageError, match="no rows to explain"):
             workspace.explain(model, data.head(0))
@@ -151,7 +149,7 @@ def test_rows_of_plain_values_are_explained_like_the_frame_they_come_from(tmp_pa
         "code": code,
         "y": np.where(whole + code > 6, "good", "bad"),
     }
-    with af.Workspace(tmp_path / "ws", policy={"explain": {"each_prediction": True}}, actor="tester", passphrase=PASSPHRASE) as workspace:
+    with af.Workspace(tmp_path / "ws", policy={"explain": {"each_prediction": True}}, actor="tester") as workspace:
         data = workspace.load(pa.table(columns), target="y", fields={"code": {"type": "categorical"}})
         model = workspace.train("tabular.mlp", data, epochs=3)
         frame = workspace.predict(model, data.head(1)).explanations

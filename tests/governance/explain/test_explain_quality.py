@@ -23,8 +23,6 @@ from affidavit_governance.explain.quality.measure import measure_quality
 from affidavit_governance.explain.quality.metrics import METRICS
 from affidavit_governance.explain.quality.sensitivity import RADIUS, neighbours, sensitivity
 
-PASSPHRASE = "correct horse battery"
-
 
 def seeded(seed=0):
     return np.random.default_rng(seed)
@@ -301,7 +299,7 @@ def test_players_that_cannot_be_played_again_are_said_so(table, formula):
 
 def test_log_odds_are_measured_on_log_odds(tmp_path):
     data = make_table(200, numbers=2)
-    with af.Workspace(tmp_path / "ws", policy={}, actor="tester", passphrase=PASSPHRASE) as workspace:
+    with af.Workspace(tmp_path / "ws", policy={}, actor="tester") as workspace:
         loaded = workspace.load(data.table, target="y")
         model = workspace.train("tabular.logistic", loaded)
         explanation = workspace.explain(model, loaded.head(8), quality=True)
@@ -315,7 +313,7 @@ def test_log_odds_are_measured_on_log_odds(tmp_path):
 
 def test_the_option_takes_a_budget_and_refuses_nonsense(tmp_path):
     data = make_table(120)
-    with af.Workspace(tmp_path / "ws", policy={}, actor="tester", passphrase=PASSPHRASE) as workspace:
+    with af.Workspace(tmp_path / "ws", policy={}, actor="tester") as workspace:
         loaded = workspace.load(data.table, target="y")
         model = workspace.train("tabular.logistic", loaded)
         seen = []

@@ -20,7 +20,6 @@ from affidavit_governance.explain.release.modes import released
 from affidavit_governance.explain.release.reasons import reason_codes
 
 CREDIT = Path(__file__).parents[3] / "examples/credit/german_credit.csv"
-PASSPHRASE = "correct horse battery"
 
 
 def policy(**reasons):
@@ -295,7 +294,7 @@ def test_a_workspace_gives_reasons_without_asking_the_model_again(tmp_path):
         "fairness": {"protected": ["personal_status_sex"]},
     }
     people = {name: {"role": "identifier"} for name in ("full_name", "email", "phone", "iban", "national_id")}
-    with af.Workspace(tmp_path / "ws", policy=settings, actor="tester", passphrase=PASSPHRASE) as workspace:
+    with af.Workspace(tmp_path / "ws", policy=settings, actor="tester") as workspace:
         data = workspace.load(pyarrow.csv.read_csv(CREDIT), target="credit_risk", name="credit", fields=people)
         train, test = data.split(test=0.25, stratify=True, seed=7)
         model = workspace.train("tabular.logistic", train)

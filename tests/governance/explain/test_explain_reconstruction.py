@@ -18,7 +18,6 @@ from affidavit_governance.explain.release.attackers import mean, nearest, ridge
 from affidavit_governance.explain.release.audit import LEAST_ROWS, reconstruction
 from affidavit_governance.explain.release.modes import released
 
-PASSPHRASE = "correct horse battery"
 WEIGHTS = np.array([1.0, -0.7, 0.4, 0.2, 1.3, -0.9, 0.6, 0.5])
 
 
@@ -190,7 +189,7 @@ def loaded(workspace, rows=260):
 
 
 def opened(folder, **explain):
-    return af.Workspace(folder / "ws", policy={"explain": explain}, actor="tester", passphrase=PASSPHRASE)
+    return af.Workspace(folder / "ws", policy={"explain": explain}, actor="tester")
 
 
 def test_the_audit_stands_beside_the_explanation_and_in_the_evidence(tmp_path):

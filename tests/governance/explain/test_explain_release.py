@@ -26,7 +26,6 @@ from affidavit_governance.explain.release.masked import check_masked
 from affidavit_governance.explain.release.modes import released, strongest
 from affidavit_governance.explain.release.recoverable import bounds_given_sum, recoverable
 
-PASSPHRASE = "correct horse battery"
 SECRET = 0.123456789012345
 MODES = ("top-k", "quantised", "reason-codes")
 
@@ -229,7 +228,7 @@ def test_the_scale_of_steps_is_the_spread_of_the_background_and_never_zero(table
 
 
 def opened(folder, **explain):
-    return af.Workspace(folder / "ws", policy={"explain": explain}, actor="tester", passphrase=PASSPHRASE)
+    return af.Workspace(folder / "ws", policy={"explain": explain}, actor="tester")
 
 
 def trained(workspace, kind="tabular.logistic", rows=160):
@@ -384,7 +383,7 @@ def people(rows=80):
 @pytest.mark.parametrize("groups", [{}, {"who": ["email"]}, {"who": ["email"], "how": ["phone"]}, {"who": ["email", "income"]}])
 def test_no_group_of_a_user_tells_masked_fields_apart(tmp_path, groups):
     policy = {"masking": {"fields": {"email": "pseudonym", "phone": "pseudonym"}}}
-    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester", passphrase=PASSPHRASE) as workspace:
+    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester") as workspace:
         kinds = {name: {"role": "feature", "type": "categorical"} for name in ("email", "phone")}
         data = workspace.load(pa.table(people()), target="y", fields=kinds)
         model = workspace.train("tabular.logistic", data)
@@ -405,7 +404,7 @@ def test_an_explainer_that_takes_no_groups_is_refused_for_masked_fields(tmp_path
             return replace(whole, players=names, values=values, inputs=[[None] * len(names)] * len(data))
 
     policy = {"masking": {"fields": {"email": "pseudonym", "phone": "pseudonym"}}}
-    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester", passphrase=PASSPHRASE) as workspace:
+    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester") as workspace:
         kinds = {name: {"role": "feature", "type": "categorical"} for name in ("email", "phone")}
         data = workspace.load(pa.table(people()), target="y", fields=kinds)
         model = workspace.train("tabular.logistic", data)

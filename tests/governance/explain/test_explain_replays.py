@@ -13,7 +13,6 @@ import affidavit as af
 from affidavit.errors import UsageError
 from affidavit_governance.explain.methods import tree
 
-PASSPHRASE = "correct horse battery"
 ARRAYS = ("values", "base", "predicted", "errors", "interactions")
 
 
@@ -28,7 +27,7 @@ def columns(rows=120):
 
 @pytest.fixture
 def workspace(tmp_path):
-    with af.Workspace(tmp_path / "ws", policy={"explain": {"min_local_r2": 0.0}}, actor="tester", passphrase=PASSPHRASE) as opened:
+    with af.Workspace(tmp_path / "ws", policy={"explain": {"min_local_r2": 0.0}}, actor="tester") as opened:
         yield opened
 
 

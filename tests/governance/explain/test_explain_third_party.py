@@ -17,12 +17,11 @@ from affidavit.interfaces.explanation import Counterfactuals, Explanation, Globa
 from affidavit.interfaces.model import Metric
 from affidavit_governance.explain.methods.linear import Linear
 
-PASSPHRASE = "correct horse battery"
 SECRET = "an input of row 3"
 
 
 def opened(folder, **explain):
-    return af.Workspace(folder / "ws", policy={"explain": explain}, actor="tester", passphrase=PASSPHRASE)
+    return af.Workspace(folder / "ws", policy={"explain": explain}, actor="tester")
 
 
 def trained(workspace):
@@ -314,7 +313,7 @@ def test_an_explainer_that_takes_groups_gets_the_masked_fields_among_them_and_it
     generator = np.random.default_rng(0)
     income = generator.normal(size=80)
     contact = {"mail": [f"{row % 3}@example.org" for row in range(80)], "phone": [f"+49 30 2312577{row % 4}" for row in range(80)]}
-    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester", passphrase=PASSPHRASE) as workspace:
+    with af.Workspace(tmp_path / "ws", policy=policy, actor="tester") as workspace:
         installed(workspace, Shapley)
         data = workspace.load(pa.table({"income": income, **contact, "y": np.where(income > 0, "good", "bad")}), target="y", name="toy")
         model = workspace.train("tabular.logistic", data)

@@ -20,7 +20,7 @@ from affidavit_plugins.targets.http.target import Http, HttpEndpoint
 @pytest.fixture(scope="module")
 def governed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any, HttpEndpoint, httpx.Client]]:
     folder = tmp_path_factory.mktemp("explained")
-    with af.Workspace(folder / "ws", policy={"approvals": {}}, actor="tester", passphrase="correct horse battery") as workspace:
+    with af.Workspace(folder / "ws", policy={"approvals": {}}, actor="tester") as workspace:
         data = workspace.load(ROWS.table, target="risk", name="toy")
         model = workspace.train("tabular.logistic", data)
         workspace.evaluate(model, data)

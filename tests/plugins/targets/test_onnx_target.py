@@ -36,7 +36,7 @@ def people(rows=120):
 
 
 def opened(folder, **policy):
-    return af.Workspace(folder / "ws", policy={"approvals": {}, **policy}, actor="tester", passphrase="correct horse battery")
+    return af.Workspace(folder / "ws", policy={"approvals": {}, **policy}, actor="tester")
 
 
 def registered(workspace, kind="tabular.mlp", **params):

@@ -20,7 +20,7 @@ KEYS = "AFFIDAVIT_KEY_PROVIDER"
 KIND = "key_provider"
 
 
-def choose(passphrase: str | None) -> tuple[str, dict[str, str]]:
+def choose(passphrase: str | None, key: bytes | None = None) -> tuple[str, dict[str, str]]:
     """Name and settings of the provider for a new workspace: what arguments and environment say, by default the key file.
 
     ``AFFIDAVIT_KEY_PROVIDER`` is a name with settings behind it, as in ``aws_kms key_id=alias/affidavit region=eu-central-1``.
@@ -28,17 +28,18 @@ def choose(passphrase: str | None) -> tuple[str, dict[str, str]]:
     Raises
     ------
     UsageError
-        More than one of a passphrase, an environment key and a named provider are given, or the latter cannot be read.
+        More than one of a passphrase, a key and a named provider are given, or the latter cannot be read.
     """
     given = os.environ.get(KEYS)
     phrase = passphrase if passphrase is not None else os.environ.get(PASSPHRASE)
-    if phrase is not None and KEY in os.environ:
-        raise UsageError(f"Both a passphrase and {KEY} are set; a workspace is sealed by exactly one.", hint="Unset one of the two.")
+    keyed = "a key" if key is not None else KEY if KEY in os.environ else None
+    if phrase is not None and keyed:
+        raise UsageError(f"Both a passphrase and {keyed} are set; a workspace is sealed by exactly one.", hint="Unset one of the two.")
     if given is None:
-        return ("passphrase" if phrase is not None else "environment" if KEY in os.environ else "file"), {}
+        return ("passphrase" if phrase is not None else "environment" if keyed else "file"), {}
     name, settings = _parse(given)
-    if (phrase is not None and name != "passphrase") or (KEY in os.environ and name != "environment"):
-        what = "a passphrase" if phrase is not None else KEY
+    if (phrase is not None and name != "passphrase") or (keyed and name != "environment"):
+        what = "a passphrase" if phrase is not None else keyed
         raise UsageError(f"Both {KEYS} and {what} are set; a workspace is sealed by exactly one.", hint="Unset one of the two.")
     return name, settings
 
