@@ -17,7 +17,7 @@ from affidavit.store import Store
 from affidavit.testing.checks import CheckFailed, check
 from affidavit.testing.kinds.key_provider.subject import KeyProviderSubject, forms
 from affidavit.testing.report import Tier
-from affidavit.testing.within import enter
+from affidavit.testing.within import KEY, enter
 from affidavit.workspace import Workspace
 
 PASSPHRASE = "conformance kit"
@@ -86,9 +86,9 @@ def _opened(keyring: Keyring, sealed: bytes) -> bytes:
 class _Knowing(Workspace):
     """A workspace that knows what is under check before it opens its keys."""
 
-    def __init__(self, subject: KeyProviderSubject, value: Any, location: Path, passphrase: str | None) -> None:
+    def __init__(self, subject: KeyProviderSubject, value: Any, location: Path, passphrase: str | None, key: bytes | None) -> None:
         self._subject, self._value, self._entered = subject, value, False
-        super().__init__(location, policy={"approvals": {}}, actor="conformance kit", passphrase=passphrase)
+        super().__init__(location, policy={"approvals": {}}, actor="conformance kit", passphrase=passphrase, key=key)
 
     @property
     def registry(self) -> Registry:
@@ -119,7 +119,11 @@ class _Desk:
 
     def workspace(self, *, passphrase: str | None = None) -> Workspace:
         """The workspace, opened with the case's passphrase, or another one."""
-        return _Knowing(self.subject, self.value, self.folder, passphrase or self.subject.case.passphrase)
+        return _Knowing(self.subject, self.value, self.folder, passphrase or self.subject.case.passphrase, None)
+
+    def new_workspace(self) -> Workspace:
+        """The workspace before the provider under check has it."""
+        return _Knowing(self.subject, self.value, self.folder, None, KEY)
 
     @contextmanager
     def keyring(self, *, passphrase: str | None = None) -> Iterator[Keyring]:
@@ -142,7 +146,7 @@ def _desk(subject: KeyProviderSubject) -> Iterator[_Desk]:
 
     with subject.settings() as settings, tempfile.TemporaryDirectory() as folder:
         desk = _Desk(subject, Watched, Path(folder) / "workspace", wrapped)
-        with desk.workspace(passphrase=PASSPHRASE) as workspace:
+        with desk.new_workspace() as workspace:
             workspace.service("keys")(workspace).provide(subject.name, settings, passphrase=subject.case.passphrase)
             desk.registry, desk.identity = workspace.registry, workspace.verifier_key
             desk.sealed = workspace.keyring.seal(CONTENT, **_NAMED)
