@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -58,10 +59,17 @@ def load(data: bytes, name: str, trusted: Sequence[str]) -> Any:
 
 
 def _skops() -> Any:
+    # To list scikit-learn's estimators skops imports all of it, and this one package imports torch, which is no part of the list and takes
+    # four fifths of the time. The walk passes over what cannot be imported.
+    unwanted = "sklearn.externals.array_api_compat.torch"
+    hidden = "skops.io" not in sys.modules and sys.modules.setdefault(unwanted, None) is None  # type: ignore[arg-type]  # as `import` has it
     try:
         import skops.io
     except ImportError:
         raise MissingExtra("A model stored with skops", extra="tabular", library="skops") from None
+    finally:
+        if hidden:
+            sys.modules.pop(unwanted, None)
     return skops.io
 
 

@@ -47,3 +47,21 @@ def test_every_public_name_can_be_imported() -> None:
         assert getattr(affidavit, name) is not None
     with pytest.raises(AttributeError):
         _ = affidavit.no_such_name
+
+
+def test_a_model_of_scikit_learn_is_trained_stored_and_loaded_without_torch() -> None:
+    """Which skops would import with all of scikit-learn's packages, for nothing: it trusts the same types."""
+    loaded = modules_after(
+        "from affidavit import skops_format as f; from sklearn.linear_model import LinearRegression\n"
+        "data = f.dump(LinearRegression().fit([[0], [1]], [0, 1]), 'line'); assert f.load(data, 'line', ()).coef_[0] > 0.9"
+    )
+    assert "skops" in loaded and not loaded & {"torch", "shap", "transformers"}
+
+
+def test_skops_trusts_what_it_trusts_when_it_is_imported_alone() -> None:
+    known = "from skops.io import _trusted_types as t; names = sorted(t.SKLEARN_ESTIMATOR_TYPE_NAMES); assert len(names) > 150; print(names)"
+    said = [
+        subprocess.run([sys.executable, "-c", f"{before}{known}"], capture_output=True, text=True, check=True).stdout
+        for before in ("", "from affidavit import skops_format as f; f.dump(1, 'one'); ")
+    ]
+    assert said[0] == said[1]

@@ -67,17 +67,20 @@ class Shapley(Base):
         def score(data):
             return model.predict(data).score(label)
 
-        def game(row, players):
-            """The mean answer where `players` have the row's values and the others the background's."""
-            fields = {field for player in players for field in groups[player]}
-            own, others = pa.array([row] * len(reference)), pa.array(range(len(reference)))
-            mixed = {name: (rows.column(name).take(own) if name in fields else reference.column(name).take(others)) for name in rows.schema.names}
-            return float(score(Dataset(pa.table(mixed), rows.schema)).mean())
+        both = {name: pa.chunked_array([*rows.column(name).chunks, *reference.column(name).chunks]) for name in rows.schema.names}
+        others = len(rows) + np.arange(len(reference))
+
+        def game(row, coalitions):
+            """The mean answer for each coalition, where its players have the row's values and the others the background's."""
+            fields = [{field for player in players for field in groups[player]} for players in coalitions]
+            taken = {name: np.concatenate([np.full(len(others), row) if name in own else others for own in fields]) for name in both}
+            mixed = {name: column.take(pa.array(taken[name])) for name, column in both.items()}
+            return score(Dataset(pa.table(mixed), rows.schema)).reshape(len(coalitions), -1).mean(axis=1)
 
         self.afford(options.get("budget"), len(groups), len(reference))
         values, errors, base = [], [], []
         for row in range(len(rows)):
-            found = self.row(lambda players, row=row: game(row, players), list(groups), options, rows.take([row]).fingerprint, len(reference))
+            found = self.row(lambda coalitions, row=row: game(row, coalitions), list(groups), options, rows.take([row]).fingerprint, len(reference))
             values.append(found[0]), errors.append(found[1]), base.append(found[2])
             self.report(options, row + 1, len(rows))
         predicted = np.concatenate([score(rows.take([row])) for row in range(len(rows))])
@@ -92,7 +95,8 @@ class Shapley(Base):
             raise UsageError("The budget is too small for all coalitions.")
 
     def row(self, game, players, options, key, copies):
-        worth = {kept: game(kept) for size in range(len(players) + 1) for kept in itertools.combinations(players, size)}
+        coalitions = [kept for size in range(len(players) + 1) for kept in itertools.combinations(players, size)]
+        worth = dict(zip(coalitions, game(coalitions), strict=True))
         values = np.zeros(len(players))
         for place, player in enumerate(players):
             for kept in worth:
@@ -113,13 +117,12 @@ class Sampled(Shapley):
     def row(self, game, players, options, key, copies):
         generator = np.random.default_rng([options.get("seed", 0), int(key[:12], 16)])
         orders = min((options.get("budget") or 500) // ((len(players) + 1) * copies), 40)
+        places = [generator.permutation(len(players)) for _ in range(orders)]
+        worth = game([[players[place] for place in order[:size]] for order in places for size in range(len(players) + 1)])
+        worth = worth.reshape(orders, -1)
         drawn = np.zeros((orders, len(players)))
-        for each in drawn:
-            kept, before = [], game([])
-            for place in generator.permutation(len(players)):
-                kept.append(players[place])
-                each[place] = -before + (before := game(kept))
-        return drawn.mean(axis=0), 2 * drawn.std(axis=0, ddof=1) / np.sqrt(orders), game([])
+        np.put_along_axis(drawn, np.array(places), np.diff(worth), axis=1)
+        return drawn.mean(axis=0), 2 * drawn.std(axis=0, ddof=1) / np.sqrt(orders), worth[0, 0]
 
 
 @PEN.passes
