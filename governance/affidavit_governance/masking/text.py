@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 
-from affidavit.errors import UsageError
+from affidavit.errors import PluginError, UsageError
 from affidavit.interfaces.masking import Finding, Recognizer
 from affidavit_governance.masking.recognizers.base import CELL, DEFAULT_THRESHOLD, NO_THRESHOLDS, PatternRecognizer
 from affidavit_governance.masking.recognizers.catalogue import patterns
@@ -18,10 +19,21 @@ _JOIN_CHARS = 1 << 20
 
 
 @lru_cache(maxsize=16)
-def _split(recognizers: tuple[Recognizer, ...] | None) -> tuple[Scanner, tuple[Recognizer, ...]]:
-    """A scanner for those that are patterns, and the others; of the bundled ones by default."""
+def _split(recognizers: tuple[Recognizer, ...] | None, weak: bool) -> tuple[Scanner, tuple[Recognizer, ...]]:
+    """A scanner for those that are patterns, and the others; of the bundled ones by default.
+
+    Patterns all of whose findings are below the default threshold are left out unless `weak` findings count.
+    """
     used = patterns() if recognizers is None else recognizers
-    return Scanner([r for r in used if isinstance(r, PatternRecognizer)]), tuple(r for r in used if not isinstance(r, PatternRecognizer))
+    scanned = [r for r in used if isinstance(r, PatternRecognizer) and (weak or r.needs != "")]
+    return Scanner(scanned), tuple(r for r in used if not isinstance(r, PatternRecognizer))
+
+
+def _made_for(
+    recognizers: Sequence[Recognizer] | None, threshold: float, thresholds: Mapping[str, float], hints: Collection[str]
+) -> tuple[Scanner, tuple[Recognizer, ...]]:
+    lowered = threshold < DEFAULT_THRESHOLD or (bool(thresholds) and min(thresholds.values()) < DEFAULT_THRESHOLD)
+    return _split(None if recognizers is None else tuple(recognizers), lowered or bool(hints))
 
 
 def scan_text(
@@ -59,11 +71,11 @@ def scan_text(
     """
     if not isinstance(text, str):
         raise UsageError(f"scan_text takes a string, not {type(text).__name__}.")
-    scanner, others = _split(None if recognizers is None else tuple(recognizers))
-    found = scanner.find(plain(text), hints)
+    scanner, others = _made_for(recognizers, threshold, thresholds, hints)
+    found = scanner.find(plain(text), hints, threshold=threshold, thresholds=thresholds)
     for other in others:
-        found += [finding for finding in other.scan([text])[0] if 0 <= finding.start < finding.end <= len(text)]
-    return resolve(finding for finding in found if finding.score >= thresholds.get(finding.entity, threshold))
+        found += _counted(other.scan([text])[0], text, threshold, thresholds)
+    return resolve(found)
 
 
 def scan_values(
@@ -79,14 +91,24 @@ def scan_values(
 
     `settle` says what becomes of overlapping findings: `resolve` keeps the surest, `cover` joins them.
     """
-    scanner, others = _split(None if recognizers is None else tuple(recognizers))
+    scanner, others = _made_for(recognizers, threshold, thresholds, hints)
     found: list[list[Finding]] = [[] for _ in values]
     for first, last in _pages(values):
-        _scan_page(values, first, last, scanner, hints, found)
+        page = values[first:last]
+        hits = scanner.find(plain(CELL.join(page)), hints, threshold=threshold, thresholds=thresholds)
+        _deal(hits, page, found[first:last])
     for other in others:
-        for index, findings in enumerate(other.scan(values)):
-            found[index] += [finding for finding in findings if 0 <= finding.start < finding.end <= len(values[index])]
-    return [settle(f for f in each if f.score >= thresholds.get(f.entity, threshold)) if each else each for each in found]
+        given = other.scan(values)
+        if len(given) != len(values):
+            raise PluginError(f"The recognizer '{type(other).__name__}' gave findings of {len(given)} texts for {len(values)}; nothing was masked.")
+        for findings, value, mine in zip(given, values, found, strict=True):
+            mine += _counted(findings, value, threshold, thresholds)
+    return [settle(each) if each else each for each in found]
+
+
+def _counted(findings: Iterable[Finding], text: str, threshold: float, thresholds: Mapping[str, float]) -> list[Finding]:
+    """Those of a plugin's findings that lie inside the text and reach the threshold."""
+    return [f for f in findings if 0 <= f.start < f.end <= len(text) and f.score >= thresholds.get(f.entity, threshold)]
 
 
 def _pages(values: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -100,12 +122,11 @@ def _pages(values: Sequence[str]) -> Iterator[tuple[int, int]]:
         yield first, len(values)
 
 
-def _scan_page(values: Sequence[str], first: int, last: int, scanner: Scanner, hints: frozenset[str], found: list[list[Finding]]) -> None:
-    page = values[first:last]
-    hits = sorted(scanner.find(plain(CELL.join(page)), hints), key=lambda f: f.start)
+def _deal(hits: Iterable[Finding], page: Sequence[str], found: Sequence[list[Finding]]) -> None:
+    """Give each finding in joined values to the value that it stands in."""
     cell, start = 0, 0
-    for hit in hits:
+    for hit in sorted(hits, key=attrgetter("start")):
         while hit.start >= start + len(page[cell]) + 1:
             start += len(page[cell]) + 1
             cell += 1
-        found[first + cell].append(Finding(hit.entity, hit.start - start, hit.end - start, hit.score, hit.evidence))
+        found[cell].append(Finding(hit.entity, hit.start - start, hit.end - start, hit.score, hit.evidence) if start else hit)

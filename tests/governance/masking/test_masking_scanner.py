@@ -145,8 +145,17 @@ def test_a_string_is_found_where_two_blocks_of_a_long_text_meet(short: int) -> N
     present = Present(["ghp_"], ["b\u00fcro"])
     for string, expected in (("ghp_", (["ghp_"], [])), ("b\u00fcro", ([], ["b\u00fcro"]))):
         text = "." * ((1 << 16) - short) + string + "." * 10
-        assert present(text, text) == expected
-    assert present("." * (1 << 17), "." * (1 << 17)) == ([], [])
+        assert present(text, text.encode()) == expected
+    assert present("." * (1 << 17), b"." * (1 << 17)) == ([], [])
+
+
+def test_more_strings_than_there_are_numbers_for_triples_are_told_apart() -> None:
+    strings = [f"{first}{second}{third}x" for first in "abcdefghijkl" for second in "-_=" for third in "0123456789"]
+    present = Present(["X", "=7X", *map(str.upper, strings)], ["\u00e9", *strings])
+    for at in range(0, len(strings), 7):
+        text = "." * 90 + strings[at].upper() + "..\u00e9" + "." * 90
+        exact = [string.upper() for string in ("x", "=7x", *strings) if string.upper() in text]
+        assert present(text, text.encode().lower()) == (exact, ["\u00e9", strings[at]])
 
 
 def passes(text: str, pattern: str | None) -> bool:
@@ -170,6 +179,44 @@ def test_a_lower_threshold_widens_the_prefilter(parts: list[str], threshold: flo
     if found:
         assert passes(text, prefilter(patterns(), threshold=threshold))
         assert passes(text, prefilter(patterns(), thresholds=dict.fromkeys(found, threshold)))
+
+
+class Year(PatternRecognizer):
+    """Its shape names a character of another script."""
+
+    entity: ClassVar[str] = "YEAR"
+    shape: ClassVar[str | None] = r"\b[0-9]{4} ?年"
+    _year = re.compile(r"[0-9](?<![0-9A-Za-z_][0-9])[0-9]{3} ?年")
+
+    def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
+        for match in self._year.finditer(text):
+            yield Finding(self.entity, match.start(), match.end(), 0.9, "")
+
+
+@pytest.mark.parametrize("text", ["她在1990年。", "她在1990 年", "in 1990? 1990年 und 1991年", "1990", "1990月" * 40 + "1990年"])
+def test_a_shape_may_name_characters_of_other_scripts(text: str) -> None:
+    assert keyed(Scanner([Year()]).find(text)) == keyed(Year().find(text))
+
+
+class Weak(Year):
+    """None of its findings reaches the default threshold."""
+
+    needs: ClassVar[str | None] = ""
+    asked = 0
+
+    def find(self, text: str, *, hinted: bool = False) -> Iterator[Finding]:
+        self.asked += 1
+        for match in self._year.finditer(text):
+            yield Finding(self.entity, match.start(), match.end(), 0.7 if hinted else 0.4, "")
+
+
+def test_a_recognizer_all_of_whose_findings_are_weak_is_asked_where_they_count() -> None:
+    weak, text = Weak(), "她在1990年。"
+    assert scan_text(text, recognizers=[weak]) == [] == scan_text(text, recognizers=[weak], thresholds={"OTHER": 0.9})
+    assert weak.asked == 0
+    found = Finding("YEAR", 2, 7, 0.4, "")
+    assert scan_text(text, recognizers=[weak], threshold=0.3) == [found] == scan_text(text, recognizers=[weak], thresholds={"YEAR": 0.3})
+    assert scan_text(text, recognizers=[weak], hints=frozenset({"YEAR"})) == [Finding("YEAR", 2, 7, 0.7, "")]
 
 
 class Naive(PatternRecognizer):

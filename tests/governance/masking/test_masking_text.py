@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from affidavit.errors import UsageError
+from affidavit.errors import PluginError, UsageError
 from affidavit.interfaces.masking import Finding
 from affidavit_governance.masking import mask_text, scan_text
 from affidavit_governance.masking.recognizers.catalogue import patterns
@@ -116,6 +116,25 @@ def test_words_nearby_decide_about_forms_that_other_numbers_share() -> None:
     assert scan_text("the part is 467 3395 today") == []
     assert [f.entity for f in scan_text("my phone is 467 3395 today")] == ["PHONE_NUMBER"]
     assert scan_text("my phone is fine.\x1e467 3395") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "evidence"),
+    [
+        ("call 8613812345678 now", "8613812345678", "Chinese mobile, words nearby"),
+        ("phone 001312555012345", "001312555012345", "country code, words nearby"),
+        ("4111111111111112 312-555-0123", "312-555-0123", "national form"),
+        ("1234567890123 138 1234 5678", "138 1234 5678", "national form"),
+        ("call 9999999999999x12 312 555 0123", "312 555 0123", "numbering plan, words nearby"),
+    ],
+)
+def test_a_telephone_number_may_be_a_long_group_or_stand_behind_one(text: str, number: str, evidence: str) -> None:
+    assert [(text[f.start : f.end], f.evidence) for f in scan_text(text) if f.entity == "PHONE_NUMBER"] == [(number, evidence)]
+
+
+@pytest.mark.parametrize("text", ["phone 1234567890123", "call 1234567890123 ext. 3125550123", "phone 8012345678901234"])
+def test_a_long_group_of_digits_without_country_code_is_no_telephone_number(text: str) -> None:
+    assert [f for f in scan_text(text, threshold=0.1) if f.entity == "PHONE_NUMBER"] == []
 
 
 def test_of_overlapping_findings_the_surer_stays_and_masking_covers_all() -> None:
@@ -372,6 +391,14 @@ def test_thresholds_of_single_entities_stand_before_the_common_one() -> None:
     assert scan_values([text], thresholds={"EMAIL_ADDRESS": 0.99}) == [[]]
 
 
+def test_a_finding_that_just_reaches_the_threshold_counts() -> None:
+    for text, entity in (("ann@example.org", "EMAIL_ADDRESS"), ("from 192.0.2.7 on", "IP_ADDRESS")):
+        (found,) = scan_text(text)
+        assert found.entity == entity
+        assert scan_text(text, threshold=found.score) == [found] == scan_values([text], thresholds={entity: found.score})[0]
+        assert scan_text(text, threshold=found.score + 0.001) == [] == scan_values([text], thresholds={entity: found.score + 0.001})[0]
+
+
 ODD = [
     "",
     "\ud800",
@@ -404,3 +431,14 @@ def test_every_finding_says_how_sure_it_is_and_why_but_never_what() -> None:
         for f in scan_text(text):
             assert 0 < f.score <= 1
             assert f.evidence and text not in f.evidence
+
+
+def test_a_recognizer_that_gives_findings_of_too_few_texts_is_named() -> None:
+    class Forgetful:
+        entities = ("CODE",)
+
+        def scan(self, texts: Sequence[str]) -> list[list[Finding]]:
+            return [[] for _ in texts[1:]]
+
+    with pytest.raises(PluginError, match="'Forgetful' gave findings of 1 texts for 2"):
+        scan_values(["one", "two"], recognizers=[Forgetful()])

@@ -59,7 +59,7 @@ _GROUP = re.compile(r"[0-9]+")
 
 def whole_groups(text: str, start: int, end: int, *, followed: bool = False) -> list[tuple[int, int]]:
     """Where the groups of digits stand between `start` and `end`, without a last one that a letter continues (unless it may be `followed`)."""
-    groups = [group.span() for group in _GROUP.finditer(text, start, end)]
+    groups = [(start, end)] if text[start:end].isdigit() else [group.span() for group in _GROUP.finditer(text, start, end)]
     # Tested here and not in the pattern: a look-ahead that fails there would have every later group tried again, in quadratic time.
     if groups and not followed and groups[-1][1] == end and WORD.match(text, end):
         groups.pop()
@@ -83,8 +83,9 @@ class PatternRecognizer:
     shape
         A regular expression of digits, searched in each cluster: a run from digit to digit with at most three other characters between,
         and the two characters on each side of it. It names classes and punctuation but no certain digit or ASCII letter, and nothing
-        that looks around, because it is matched on a normalised text. A finding begins at most 24 characters before the cluster and
-        ends at most 80 behind it; what decides about it stands at most 64 before and 96 behind.
+        that looks around, because it is matched on a normalised text; a character of another script stands for all of them there, so a
+        negated class names none. A finding begins at most 24 characters before the cluster and ends at most 80 behind it; what decides
+        about it stands at most 64 before and 96 behind.
     form
         A regular expression that stands, in the text as it is, in each finding around a cluster, from at most 24 characters before the
         cluster to at most 24 behind it; often what `find` itself begins with. A cluster whose shape fits is read only if its form does too,

@@ -17,8 +17,8 @@ class Crypto(PatternRecognizer):
 
     entity: ClassVar[str] = "CRYPTO"
     column_words: ClassVar[str | None] = r"\bwallet\b|\bbtc\b|\bbitcoin\b|\beth\b|\bethereum\b|\bcrypto\b"
-    literals: ClassVar[tuple[str, ...]] = ("bc1", "BC1", "ltc1", "LTC1", "0x")
-    anchors: ClassVar[tuple[str, ...]] = (r"[13DLMTX][1-9A-HJ-NP-Za-km-z]{25}",)
+    literals: ClassVar[tuple[str, ...]] = ("bc1", "BC1", "ltc1", "LTC1")
+    anchors: ClassVar[tuple[str, ...]] = (r"[13DLMTX][1-9A-HJ-NP-Za-km-z]{25}", r"0x[0-9A-Fa-f]{40}")
     reach: ClassVar[int | None] = 128
     _base58 = re.compile(r"[13DLMTX](?<![0-9A-Za-z_][13DLMTX])[1-9A-HJ-NP-Za-km-z]{25,34}+(?![0-9A-Za-z_])")
     _segwit = re.compile(r"(?:[bl](?<![0-9A-Za-z_][bl])t?c|[BL](?<![0-9A-Za-z_][BL])T?C)1[02-9A-Za-z]{8,86}+(?![0-9A-Za-z_])")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from operator import attrgetter
 
 from affidavit.interfaces.masking import Finding
+
+_START = attrgetter("start")
 
 
 def resolve(findings: Iterable[Finding]) -> list[Finding]:
@@ -13,7 +16,7 @@ def resolve(findings: Iterable[Finding]) -> list[Finding]:
     kept: list[Finding] = []
     group: list[Finding] = []
     reach = 0
-    for finding in sorted(findings, key=lambda f: f.start):
+    for finding in sorted(findings, key=_START):
         if finding.start >= reach and group:
             kept += group if len(group) == 1 else _surest(group)
             group = []
@@ -40,7 +43,7 @@ def _surest(findings: list[Finding]) -> list[Finding]:
 def cover(findings: Iterable[Finding]) -> list[Finding]:
     """Join overlapping findings into one that covers them all, under the name of the surest: what masking must replace."""
     joined: list[Finding] = []
-    for finding in sorted(findings, key=lambda f: f.start):
+    for finding in sorted(findings, key=_START):
         if joined and finding.start < joined[-1].end:
             first = joined.pop()
             best = max(first, finding, key=lambda f: (f.score, f.end - f.start))

@@ -19,6 +19,9 @@ from affidavit_governance.masking.recognizers.base import CONTEXT_BONUS, Pattern
 _MAX_DIGITS = 15
 """E.164 allows fifteen."""
 
+_FEWEST_IN_A_ROW = 10
+"""Digits of the shortest number that is taken out of several in a row."""
+
 Groups = list[tuple[int, int]]
 
 
@@ -32,8 +35,10 @@ class Phone(PatternRecognizer):
     column_words: ClassVar[str | None] = r"\b(tele)?phones?\b|\bmobile\b|\bcell\b|\btel\b|\bfax\b|\bmsisdn\b|电话|手机"
     shape: ClassVar[str | None] = r"[0-9](?:[ ./()-]{0,3}[0-9]){6}"
     _plus = re.compile(r"\+(?<![0-9A-Za-z]\+)[ ]?\(?[0-9](?:[ ./()-]{0,3}+[0-9]){6,}+")
+    # More than twelve digits in one group are no number, unless a country code or trunk prefix may begin them: `_score` says so too, but later.
     _run = re.compile(
-        r"[0-9](?<![0-9A-Za-z_+][0-9])(?<![0-9][.,:/-][0-9])(?<![A-Za-z][/-][0-9])(?:[ ./()-]{0,3}+[0-9]){6,}+"
+        r"[0-9](?<![0-9A-Za-z_+][0-9])(?<![0-9][.,:/-][0-9])(?<![A-Za-z][/-][0-9])(?!(?<![08])[0-9]{12,}+(?![ ./()-]{1,3}[0-9]|[ ]?[xXeE]))"
+        r"(?:[ ./()-]{0,3}+[0-9]){6,}+"
         r"([ ]?(?:[xX]|[eE][xX][tT]\.?)[ ]?[0-9]{1,6})?+"
     )
     _group = re.compile(r"[0-9]+")
@@ -76,7 +81,7 @@ class Phone(PatternRecognizer):
             supported = hinted or near(self._words, text, start, end)
             opening = start - 1 if text[start - 1 : start] == "(" and ")" in text[start:end] else start
             yield Finding(self.entity, opening, end, min(0.95, score + CONTEXT_BONUS * supported), evidence + (", words nearby" if supported else ""))
-        if score or len(groups) == 1:
+        if score or len(groups) == 1 or sum(last - first for first, last in groups) < _FEWEST_IN_A_ROW:
             return
         # Several numbers in a row: of these only forms that nothing else has.
         at = 0
@@ -96,11 +101,10 @@ class Phone(PatternRecognizer):
         digits = "".join(parts)
         if not 7 <= len(digits) <= _MAX_DIGITS:
             return 0.0, ""
-        lengths = [len(part) for part in parts]
-        between = {text[last:first] for (_, last), (first, _) in pairwise(groups)}
-        if len(groups) > 1 and self._other(text, start, groups, parts, lengths, between):
+        lengths = list(map(len, parts))
+        if len(groups) > 1 and self._other(text, start, groups, parts, lengths):
             return 0.0, ""
-        if self._mobile.fullmatch(digits) and lengths in ([11], [13], [15], [3, 4, 4], [3, 8], [2, 11], [2, 3, 4, 4]):
+        if len(digits) >= 11 and self._mobile.fullmatch(digits) and lengths in ([11], [13], [15], [3, 4, 4], [3, 8], [2, 11], [2, 3, 4, 4]):
             return 0.75, "Chinese mobile"
         if lengths in ([3, 3, 4], [10], [1, 3, 3, 4], [3, 3, 3, 4], [11]) and (found := _north_american(digits, lengths)):
             return found, "numbering plan"
@@ -116,17 +120,20 @@ class Phone(PatternRecognizer):
             return 0.4, "groups"
         return 0.0, ""
 
-    def _other(self, text: str, start: int, groups: Groups, parts: list[str], lengths: list[int], between: set[str]) -> bool:
+    def _other(self, text: str, start: int, groups: Groups, parts: list[str], lengths: list[int]) -> bool:
         """Whether the run is surely something else: a date, a range of years, an address, a social security number, a postal code."""
         if self._date.match(text, start) or text[start : groups[-1][1]].count("/") > 1:
             return True
         if lengths == [4, 4] and all(part[:2] in ("19", "20") for part in parts):
             return True
-        if between == {"."} and len(parts) == 4 and all(int(part) <= 255 and len(part) <= 3 for part in parts):
-            return True
-        if between == {"."} and len(parts) == 2:
-            return True
-        return (lengths == [3, 2, 4] and between == {"-"}) or (lengths == [5, 4] and between == {"-"})
+        if len(parts) in (2, 4) and _separated(text, groups, "."):
+            return len(parts) == 2 or all(int(part) <= 255 and len(part) <= 3 for part in parts)
+        return lengths in ([3, 2, 4], [5, 4]) and _separated(text, groups, "-")
+
+
+def _separated(text: str, groups: Groups, sign: str) -> bool:
+    """Whether nothing but one `sign` stands between each two groups."""
+    return all(text[last:first] == sign for (_, last), (first, _) in pairwise(groups))
 
 
 def _north_american(digits: str, lengths: list[int]) -> float:

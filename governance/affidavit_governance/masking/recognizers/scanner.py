@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from affidavit.interfaces.masking import Finding
-from affidavit_governance.masking.recognizers.base import CELL, PatternRecognizer
-from affidavit_governance.masking.recognizers.plain import in_lower_case
+from affidavit_governance.masking.recognizers.base import CELL, NO_THRESHOLDS, PatternRecognizer
 from affidavit_governance.masking.recognizers.present import Present
 
 _GAP, _EDGE = 3, 2
-_CLUSTER = re.compile(rf"[0-9](?:[^0-9{CELL}]{{0,{_GAP}}}+[0-9])*+")
+_CLUSTER = re.compile(rf"0(?:[^0{CELL}]{{0,{_GAP}}}+0)*+".encode())
+"""Of the looks of a text."""
+
 _BEFORE, _AFTER = 64, 96
 """How much a recognizer sees around a cluster: see `PatternRecognizer.shape`."""
 
@@ -32,16 +33,14 @@ _REMEMBERED = 1 << 14
 """Looks of clusters, of up to `_LONG` characters, that are remembered: some 2 MB at most."""
 
 
-class _Looks(dict[int, str]):
-    """What characters become before a shape is searched: digits ``0``, letters ``A`` and ``a``, unless a shape names them."""
+_LOOKS = bytes(ord("0" if char.isdigit() else "A" if char.isupper() else "a" if char.islower() else char) for char in map(chr, range(128))).ljust(
+    256, b"?"
+)
 
-    def __init__(self, named: Collection[str]) -> None:
-        super().__init__({code: chr(code) for code in range(128)})
-        self |= {code: "0" if chr(code).isdigit() else "A" if chr(code).isupper() else "a" for code in range(128) if chr(code).isalnum()}
-        self |= {ord(char): char for char in named if not char.isascii()}
 
-    def __missing__(self, code: int) -> str:
-        return "\x1f"
+def _looks(text: str) -> bytes:
+    """What a text becomes before shapes are searched, character for character: digits ``0``, letters ``A`` and ``a``, other scripts ``?``."""
+    return text.encode("ascii", "replace").translate(_LOOKS)
 
 
 class Scanner:
@@ -54,7 +53,7 @@ class Scanner:
         self._literals: dict[str, list[int]] = {}
         self._beside: dict[str, list[int]] = {}
         self._anchors: list[tuple[re.Pattern[str], int]] = []
-        self._shapes: list[tuple[re.Pattern[str], int]] = []
+        self._shapes: list[tuple[re.Pattern[bytes], int]] = []
         for at, recognizer in enumerate(self.recognizers):
             if recognizer.shape is None and not (recognizer.anchors or recognizer.literals or recognizer.beside):
                 self._always.append(at)
@@ -66,13 +65,17 @@ class Scanner:
             if recognizer.shape is None or recognizer.beside:
                 self._wordy.append(at)
             else:
-                self._shapes.append((re.compile(recognizer.shape, re.ASCII), at))
-        self._looks = _Looks({char for recognizer in self.recognizers for char in recognizer.shape or ""})
-        self._seen: dict[str, tuple[tuple[int, re.Pattern[str] | None], ...]] = {}
+                self._shapes.append((re.compile(recognizer.shape.encode("ascii", "replace")), at))
+        self._seen: dict[bytes, tuple[tuple[int, re.Pattern[str] | None], ...]] = {}
         self._present = Present(list(self._literals), list(self._beside))
 
-    def find(self, text: str, hints: Collection[str] = ()) -> list[Finding]:
-        """All findings in plain `text`, in no order; `hints` are entities that something outside the text speaks for."""
+    def find(
+        self, text: str, hints: Collection[str] = (), *, threshold: float = 0.0, thresholds: Mapping[str, float] = NO_THRESHOLDS
+    ) -> list[Finding]:
+        """The findings in plain `text` from a score on, of any entity or of single ones, in no order.
+
+        `hints` are entities that something outside the text speaks for.
+        """
         windows = self._by_shape(text)
         whole = self._by_mark(text, windows)
         if hints:
@@ -80,11 +83,13 @@ class Scanner:
         found: list[Finding] = []
         for at in whole:
             recognizer = self.recognizers[at]
-            found += recognizer.find(text, hinted=recognizer.entity in hints)
+            least = thresholds.get(recognizer.entity, threshold)
+            found += [each for each in recognizer.find(text, hinted=recognizer.entity in hints) if each.score >= least]
         for at, mine in windows.items():
             if at not in whole:
                 recognizer = self.recognizers[at]
-                found += _find_in(recognizer, text, mine, hinted=recognizer.entity in hints)
+                least = thresholds.get(recognizer.entity, threshold)
+                found += _find_in(recognizer, text, mine, least, hinted=recognizer.entity in hints)
         return found
 
     def _by_shape(self, text: str) -> dict[int, list[int]]:
@@ -93,10 +98,10 @@ class Scanner:
         Each part is two entries, its start and its end.
         """
         windows: dict[int, list[int]] = {}
-        table, seen = self._looks, self._seen
-        for match in _CLUSTER.finditer(text):
+        whole, seen = _looks(text), self._seen
+        for match in _CLUSTER.finditer(whole):
             start, end = match.span()
-            looks = text[start - _EDGE if start > _EDGE else 0 : end + _EDGE].translate(table)
+            looks = whole[start - _EDGE if start > _EDGE else 0 : end + _EDGE]
             chosen = seen.get(looks)
             if chosen is None:
                 chosen = self._match(looks)
@@ -116,8 +121,9 @@ class Scanner:
         """Add the parts around literals, words and anchors to `windows`; the recognizers that have to read the whole text."""
         whole = set(self._always)
         near: dict[int, list[tuple[int, int]]] = {}
-        lower = in_lower_case(text)
-        literals, words = self._present(text, lower)
+        small = text.encode(errors="surrogatepass").lower()
+        literals, words = self._present(text, small)
+        lower = small.decode(errors="surrogatepass") if words else ""
         for owners, marks, where in ((self._literals, literals, text), (self._beside, words, lower)):
             for mark in marks:
                 for at in owners[mark]:
@@ -144,7 +150,7 @@ class Scanner:
                 windows[at] = _apart(spans, windows.get(at, []))
         return whole
 
-    def _match(self, looks: str) -> tuple[tuple[int, re.Pattern[str] | None], ...]:
+    def _match(self, looks: bytes) -> tuple[tuple[int, re.Pattern[str] | None], ...]:
         """The recognizers whose shape stands in a cluster that looks so, each with its form."""
         chosen = tuple((at, self.recognizers[at].form) for shape, at in self._shapes if shape.search(looks))
         if len(looks) <= _LONG:
@@ -167,22 +173,22 @@ def _apart(spans: list[tuple[int, int]], windows: list[int]) -> list[int]:
     return joined
 
 
-def _find_in(recognizer: PatternRecognizer, text: str, windows: list[int], *, hinted: bool) -> list[Finding]:
-    """Findings in some parts of the text, which are read in one go."""
+def _find_in(recognizer: PatternRecognizer, text: str, windows: list[int], least: float, *, hinted: bool) -> list[Finding]:
+    """Findings from a score on in some parts of the text, which are read in one go."""
     starts, ends = windows[::2], windows[1::2]
-    parts, joins, size = [], [], 0
-    for start, end in zip(starts, ends, strict=True):
-        part = text[start:end]
-        parts.append(part)
-        joins.append(size)
-        size += len(part) + 1
+    parts = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    joins = [0]
+    for part in parts[:-1]:
+        joins.append(joins[-1] + len(part) + 1)
     margin = 0 if recognizer.shape is None or recognizer.beside else _MARGIN
     found = []
-    for each in recognizer.find(CELL.join(parts) if len(parts) > 1 else parts[0], hinted=hinted):
-        at = bisect_right(joins, each.start) - 1
-        moved = starts[at] - joins[at]
-        start, end = each.start + moved, each.end + moved
+    for entity, start, end, score, evidence in recognizer.find(CELL.join(parts), hinted=hinted):
+        if score < least:
+            continue
+        at = bisect_right(joins, start) - 1
+        first, last = starts[at], ends[at]
+        moved = first - joins[at]
         # A number of the surroundings that the part's edge cuts off can look like another.
-        if (start - starts[at] >= margin or not starts[at]) and (ends[at] - end >= margin or ends[at] >= len(text)):
-            found.append(Finding(each.entity, start, end, each.score, each.evidence))
+        if (start + moved - first >= margin or not first) and (last - end - moved >= margin or last >= len(text)):
+            found.append(Finding(entity, start + moved, end + moved, score, evidence))
     return found
