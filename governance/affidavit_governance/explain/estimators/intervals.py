@@ -16,10 +16,17 @@ _STRETCH = 2.0
 """An interval is made at most so many times wider for skewness: beyond that the expansion in powers of the sample size says nothing."""
 
 
-def student_95(freedom: int) -> float:
-    """Two-sided 95 % point of Student's t: a table for few degrees of freedom, then Fisher's expansion (error below 0.003)."""
-    if freedom <= 4:
-        return (12.7062, 4.3027, 3.1824, 2.7764)[freedom - 1]
+_FEW = np.log((12.7062, 4.3027, 3.1824, 2.7764, 2.5706))
+"""Logarithms of the two-sided 95 % points of Student's t with one to five degrees of freedom: all but a line in one over those."""
+
+
+def student_95(freedom: float) -> float:
+    """Two-sided 95 % point of Student's t: from a table up to five degrees of freedom, then by Fisher's expansion.
+
+    The error is below 0.003; between the whole numbers of the table below 3 %.
+    """
+    if freedom <= len(_FEW):
+        return float(np.exp(np.interp(-1 / freedom, -1 / np.arange(1.0, len(_FEW) + 1), _FEW)))
     z = NORMAL_95
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384

@@ -72,6 +72,20 @@ def all_pairs(players: int) -> int:
     return int(2 ** (players - 1)) - 1 if players else 0
 
 
+def shapley_weights(coalitions: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """What Shapley values have of half the difference between each coalition and its complement, less an equal share: players × pairs."""
+    players, size = coalitions.shape[1], coalitions.sum(axis=1)
+    among = np.array([2 / comb(players, own) for own in range(players + 1)])
+    weights: NDArray[np.float64] = np.where(coalitions.T, 1 / size, -1 / (players - size)) * among[size]
+    return weights
+
+
+def squared_weights(players: int) -> float:
+    """The sum of the squares of `shapley_weights` over all pairs."""
+    sizes = range(1, players // 2 + 1)
+    return sum(4 * players * pair_count(players, size) / (comb(players, size) ** 2 * size * (players - size)) for size in sizes)
+
+
 def allocation(players: int, pairs: int) -> dict[int, int]:
     """How many of `pairs` each size gets; sizes too small for an equal part are taken whole, and the others share what is left.
 

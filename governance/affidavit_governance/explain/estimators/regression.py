@@ -6,8 +6,7 @@ whatever the other parts are, the estimate tends to the Shapley values. How much
 (Patterson, Thompson 1971); explaining nothing, which is the plain regression, is among the choices. One game alone may have a second surrogate,
 of a weighted sum of its players.
 
-Intervals are the jackknife over numbers: leaving one out of a linear smoother moves the estimate by its weight times its left-out residual, so
-that all of them follow from one inverse (HC3).
+Intervals are the jackknife over numbers, whose left-out residuals all follow from one inverse.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affidavit_governance.explain.estimators.index import WAVES, Index, changes, waves
+from affidavit_governance.explain.estimators.jackknife import LeftOut, correction, degrees_of_freedom, jackknife
 from affidavit_governance.explain.estimators.surrogate import surrogate
 
 _NOISES = (1e-6, 1e-2, 1e-1, 1.0, 10.0)
@@ -101,11 +101,11 @@ class _Game:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Values that sum to zero, their covariance, and its degrees of freedom."""
+    """Values that sum to zero, their covariance, and the degrees of freedom of each one's variance."""
 
     values: Array
     covariance: Array
-    freedom: int
+    freedom: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +127,21 @@ class _Prior:
     relevance: Array | None = None
     index: Index | None = None
 
+    @property
+    def settings(self) -> int:
+        """How many of them are chosen for one game: noise and relevance, share and fall of the second surrogate."""
+        return 2 * (self.relevance is not None) + 2 * (self.index is not None)
 
-def regressed(games: Sequence[Numbers], same: float = 0.0) -> Fit:
+
+def regressed(games: Sequence[Numbers], same: float = 0.0, *, alone: bool = True) -> Fit:
     """The Shapley values of the mean of several games, less what they are if each player has the same.
 
     Parameters
     ----------
     same
         What each player then has.
+    alone
+        Whether this is the whole estimate. One that is averaged with others shares known pairs with them, and its covariance is not corrected.
     """
     players = games[0].signs.shape[1]
     basis = zero_sum(players)
@@ -150,15 +157,19 @@ def regressed(games: Sequence[Numbers], same: float = 0.0) -> Fit:
         total += game.known.part * (shift @ of_game + own.beyond @ game.line)
     middle = np.linalg.inv(information)
     slope, outer = middle @ projected, (sum(game.part for game in games) * basis - total) @ middle
-    values, covariance = np.zeros(players), np.zeros((players, players))
+    values, judged = np.zeros(players), []
     for known, own in zip(games, solved, strict=True):
         weights = (outer + known.part * shift) @ own.against.T + known.part * own.beyond
-        left = own.answered - own.against @ slope
-        kept = own.diagonal - _form(own.against, middle)
-        moves = weights * (left / kept * np.sqrt(known.unknown))
         values += weights @ known.odd
-        covariance += moves @ moves.T
-    return Fit(values, covariance, sum(len(game.odd) for game in games) - players + 1)
+        judged.append(LeftOut(weights, own.answered - own.against @ slope, own.diagonal - _form(own.against, middle), known.unknown))
+    covariance, freedom = jackknife(judged), sum(len(game.odd) for game in games) - players + 1
+    if len(games) > 1 or not alone:  # errors of several samples share a part that the jackknife does not see: nothing is taken off
+        return Fit(values, covariance, np.full(players, float(freedom)))
+    only = solved[0]
+    inverse = np.diag(only.diagonal) if only.whole is None else only.whole  # one game has no line of its own beside the common one
+    products = inverse - only.against @ middle @ only.against.T
+    covariance *= correction(judged[0], products, games[0].signs > 0)
+    return Fit(values, covariance, degrees_of_freedom(judged[0], products, freedom, prior.settings))
 
 
 def zero_sum(players: int) -> Array:
@@ -172,12 +183,16 @@ def zero_sum(players: int) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class _Solved:
-    """With V the covariance of a game's numbers and C that of its values and the surrogate: V⁻¹ line, V⁻¹ odd, the diagonal of V⁻¹, and C V⁻¹."""
+    """With V the covariance of a game's numbers and C that of its values and the surrogate: V⁻¹ line, V⁻¹ odd, the diagonal of V⁻¹, and C V⁻¹.
+
+    `whole` is V⁻¹ itself; None where V is diagonal but for a few directions.
+    """
 
     against: Array
     answered: Array
     diagonal: Array
     beyond: Array
+    whole: Array | None = None
 
 
 def _own_scale(players: int) -> float:
@@ -194,8 +209,8 @@ def _solved(game: _Game, prior: _Prior) -> _Solved:
         if prior.index is not None:
             covariance += prior.index.columns @ prior.index.columns.T
             shapley = shapley + prior.index.columns @ prior.index.shapley
-        inverse = np.linalg.inv(covariance)
-        return _Solved(inverse @ line, inverse @ odd, np.diag(inverse), shapley.T @ inverse)
+        inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+        return _Solved(inverse @ line, inverse @ odd, np.diag(inverse), shapley.T @ inverse, inverse)
     # Woodbury's identity: without a surrogate the covariance is diagonal but for as many directions as there are players.
     scaled = line / noise[:, None]
     gram = line.T @ scaled
