@@ -116,15 +116,17 @@ class Randomness:
             stream.update_into(zeros, buffer)
             part = words[: rows - start]
             found = np.flatnonzero(part <= np.uint32(high))
-            tied = part[found] == np.uint32(high)
-            drawn.append(found[~tied] + start)
-            ties.append(found[tied] + start)
-        for row in np.concatenate(ties).tolist():
-            # Each row's further bits have a place of their own, so that another row's fate never moves them.
-            word = self._keystream(Purpose.SAMPLING_TIES, step, row // 4).update(bytes(16))[4 * (row % 4) : 4 * (row % 4) + 4]
-            if int.from_bytes(word, "little") < low:
-                drawn.append(np.array([row]))
-        return np.sort(np.concatenate(drawn))
+            drawn.append(found + start)
+            ties.append(found[part[found] == np.uint32(high)] + start)
+        # Each row's further bits have a place of their own, so that another row's fate never moves them.
+        missed = [row for row in np.concatenate(ties).tolist() if self._further(step, row) >= low]
+        chosen = np.concatenate(drawn)
+        return chosen[~np.isin(chosen, missed)] if missed else chosen
+
+    def _further(self, step: int, row: int) -> int:
+        """The 32 bits that decide about a row that the first 32 left open."""
+        word = self._keystream(Purpose.SAMPLING_TIES, step, row // 4).update(bytes(16))[4 * (row % 4) : 4 * (row % 4) + 4]
+        return int.from_bytes(word, "little")
 
     def add_noise_(self, sums: Sequence[Tensor], deviation: float, purpose: Purpose, step: int) -> None:
         """Add independent Gaussian noise of `deviation` to each number, in place, so that no floating-point gap tells what it was added to.
