@@ -27,14 +27,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
 
 PAIRS = 65_536
-"""Pairs of numbers made at a time: 6 MB of buffers, however large the model is."""
+"""Pairs of numbers made at a time: 6 MB of buffers, however large the model is, and enough for torch to use its threads."""
 
 FINENESS = 8
 """The lattice step is the largest power of two that is at most 2⁻⁸ deviations."""
@@ -54,88 +53,75 @@ def least_deviation(dtype: torch.dtype) -> float:
 
 
 class GaussianSource:
-    """Makes Gaussian numbers, in buffers that each draw uses again.
-
-    By numpy, in one thread. Its logarithm and root take half of torch's time where there is AVX-512. And torch would share each of some twenty
-    short passes between two threads: a tenth faster where both cores are idle, and several times slower where others work on them too,
-    because every pass waits for the later thread.
-    """
+    """Makes Gaussian numbers, in buffers that each draw uses again."""
 
     def __init__(self) -> None:
         self._zeros, self._bytes = bytes(16 * PAIRS), bytearray(16 * PAIRS)
-        self._integers = np.empty(PAIRS, dtype=np.int64)
-        self._floats = np.empty((3, PAIRS))
-        self._points = np.empty((2, PAIRS), dtype=np.complex128)
-        angles = np.arange(1 << _TABLE_BITS) * (2.0 * math.pi / (1 << _TABLE_BITS))
-        self._circle = np.cos(angles) + 1j * np.sin(angles)
+        self._integers = torch.empty(PAIRS, dtype=torch.int64)
+        self._floats = torch.empty(3, PAIRS, dtype=torch.float64)
+        self._points = torch.empty(2, PAIRS, dtype=torch.complex128)
+        angles = torch.arange(1 << _TABLE_BITS, dtype=torch.float64) * (2.0 * math.pi / (1 << _TABLE_BITS))
+        self._circle = torch.complex(angles.cos(), angles.sin())
 
-    def draw(self, stream: CipherContext, count: int, scale: float) -> NDArray[np.float64]:
+    def draw(self, stream: CipherContext, count: int, scale: float) -> Tensor:
         """`count` ≤ 2 · `PAIRS` independent numbers of deviation `scale`, from 16 bytes of keystream a pair.
 
         Returns
         -------
-        ndarray
-            Shape ``(count,)``: a buffer that the next call fills again.
+        Tensor
+            Shape ``(count,)``, float64: a buffer that the next call fills again.
         """
         pairs = -(-count // 2)
         keystream = memoryview(self._bytes)[: 16 * pairs]
         stream.update_into(memoryview(self._zeros)[: 16 * pairs], keystream)
-        first, second = np.frombuffer(keystream, dtype="<i8").reshape(2, pairs)
-        radius = self._radius(first, second, scale)
-        return self._turn(second, radius).view(np.float64)[:count]
+        words = torch.frombuffer(keystream, dtype=torch.int64).view(2, pairs)
+        radius, *spare = self._floats[:, :pairs]
+        points, turns = self._points[:, :pairs]
+        self._radius(words, scale, radius, spare[0])
+        self._turn(words[1], radius, spare, points, turns)
+        return torch.view_as_real(points).view(-1)[:count]
 
-    def _radius(self, first: NDArray[np.int64], second: NDArray[np.int64], scale: float) -> NDArray[np.float64]:
+    def _radius(self, words: Tensor, scale: float, radius: Tensor, spare: Tensor) -> None:
         """√(-2 ln u) · `scale` with u in (0, 1] from 63 bits of the first words and the low 24 of the second.
 
         With 63 bits alone, radii beyond 8 deviations would lie further apart than the lattice, and such tails come up in a long run.
         """
-        radius: NDArray[np.float64]
-        bits, (radius, low) = self._integers[: len(first)], self._floats[:2, : len(first)]
-        np.multiply(np.bitwise_and(first, 2**63 - 1, out=bits), 2.0**-63, out=radius)
-        # The low bits less 2²⁴: never 0, and so neither is u.
-        np.multiply(np.bitwise_or(second, -(1 << _LOW_BITS), out=bits), 2.0 ** -(63 + _LOW_BITS), out=low)
-        np.log(np.subtract(radius, low, out=radius), out=radius)
-        np.sqrt(np.multiply(radius, -2.0 * scale * scale, out=radius), out=radius)
-        return radius
+        low = self._integers[: len(radius)]
+        radius.copy_(words[0].bitwise_and_(2**63 - 1))
+        torch.bitwise_or(words[1], -(1 << _LOW_BITS), out=low)  # the low bits less 2²⁴: never 0, and so neither is u
+        radius.sub_(spare.copy_(low), alpha=2.0**-_LOW_BITS).mul_(2.0**-63)
+        # numpy's logarithm and root take half of torch's time where there is AVX-512.
+        values = radius.numpy()
+        np.log(values, out=values)
+        np.sqrt(np.multiply(values, -2.0 * scale * scale, out=values), out=values)
 
-    def _turn(self, words: NDArray[np.int64], radius: NDArray[np.float64]) -> NDArray[np.complex128]:
+    def _turn(self, words: Tensor, radius: Tensor, spare: Sequence[Tensor], points: Tensor, turns: Tensor) -> None:
         """The points radius · (cos t + i sin t) with t uniform from `words`.
 
         The 13 high bits take a point of the unit circle from a table, and the others turn it by f, |f| ≤ 2π/2¹⁴, where 1 - f²/2 and
         f - f³/6 are off by less than 1e-15: faster than a cosine and a sine. That the low bits also refine far radii shows nowhere on the
         lattice: points with equal low bits lie 2⁻³⁰ deviations apart.
         """
-        points: NDArray[np.complex128]
-        bits, (points, turns), (angle, along) = self._integers[: len(words)], self._points[:, : len(words)], self._floats[1:, : len(words)]
-        np.right_shift(words.view(np.uint64), np.uint64(64 - _TABLE_BITS), out=bits.view(np.uint64))
-        np.take(self._circle, bits, out=points, mode="wrap")  # all are in the table; the default mode would copy
-        np.multiply(np.left_shift(words, _TABLE_BITS, out=bits), 2.0 * math.pi * 2.0 ** -(64 + _TABLE_BITS), out=angle)
-        np.multiply(radius, angle, out=along)  # r f
-        term = bits.view(np.float64)
-        np.multiply(np.multiply(along, angle, out=term), -1.0 / 2.0, out=term)  # -r f²/2
-        np.add(radius, term, out=turns.real)
-        np.multiply(np.multiply(term, angle, out=term), 1.0 / 3.0, out=term)  # -r f³/6
-        np.add(along, term, out=turns.imag)
-        np.multiply(points, turns, out=points)
-        return points
-
-    def add_(self, values: NDArray[np.floating], deviation: float, step: float, stream: CipherContext) -> None:
-        """Add numbers of `deviation` to at most 2 · `PAIRS` `values`, in place, and round to multiples of `step`, a power of two."""
-        noise = self.draw(stream, len(values), deviation / step)
-        scaled = self._floats.reshape(-1)[: len(values)]
-        # In units of the step, which is exact; the sum is rounded once to double precision, and then to the lattice.
-        np.add(noise, np.multiply(values, 1.0 / step, out=scaled, dtype=np.float64), out=noise)
-        np.multiply(np.rint(noise, out=noise), step, out=noise)
-        values[:] = noise
+        angle, scaled = spare
+        index = self._integers[: len(words)]
+        torch.bitwise_right_shift(words, 64 - _TABLE_BITS, out=index).bitwise_and_((1 << _TABLE_BITS) - 1)
+        torch.index_select(self._circle, 0, index, out=points)
+        angle.copy_(words.bitwise_left_shift_(_TABLE_BITS)).mul_(2.0 * math.pi * 2.0 ** -(64 + _TABLE_BITS))
+        torch.mul(radius, angle, out=scaled)
+        real, imaginary = torch.view_as_real(turns).unbind(1)
+        torch.addcmul(radius, scaled, angle, value=-0.5, out=real)
+        torch.addcmul(scaled, scaled, angle.mul_(angle), value=-1.0 / 6.0, out=imaginary)
+        points.mul_(turns)
 
 
 def add_noise_(sums: Sequence[Tensor], deviation: float, stream: CipherContext, source: GaussianSource) -> None:
     """Add noise of `deviation` to each number of `sums`, in place, and round to the lattice; see `Randomness.add_noise_`."""
     step = lattice_step(deviation)
     for tensor in sums:
-        for part in torch.split(tensor.detach().view(-1), 2 * PAIRS):
-            # The part itself, where numpy can write to it.
-            wide = part.to("cpu", torch.promote_types(part.dtype, torch.float32))
-            source.add_(wide.numpy(), deviation, step, stream)
-            if wide is not part:
-                part.copy_(wide)
+        flat = tensor.detach().view(-1)
+        for start in range(0, len(flat), 2 * PAIRS):
+            part = flat[start : start + 2 * PAIRS]
+            noise = source.draw(stream, len(part), deviation / step)
+            # In units of g, which is exact; the sum is rounded once to double precision, and then to the lattice.
+            noise.add_(part.cpu(), alpha=1.0 / step).round_().mul_(step)
+            part.copy_(noise)

@@ -56,7 +56,7 @@ def test_numbers_are_computed_to_2_to_the_minus_45_deviations() -> None:
     words[0, :64] = np.uint64(2**63 - 1) >> np.arange(64, dtype=np.uint64)
     words[1, 64:72] = np.array([0, 1, 2**24 - 1, 2**24, 2**50, 2**51, 2**51 - 1, 2**64 - 1], dtype=np.uint64)
     words[:, 72:74] = np.array([[0, 0], [0, 2**24 - 1]], dtype=np.uint64)
-    drawn = GaussianSource().draw(Given(words), 2 * PAIRS, 1.0).reshape(PAIRS, 2).T  # type: ignore[arg-type]  # a keystream of our own
+    drawn = GaussianSource().draw(Given(words), 2 * PAIRS, 1.0).numpy().reshape(PAIRS, 2).T  # type: ignore[arg-type]  # a keystream of our own
     reference = exact(words)
     radius = np.maximum(np.hypot(*reference), 2.0**-60)
     assert (np.abs(drawn - reference) < 2.0**-45 + 2.0**-53 / radius).all()
@@ -67,7 +67,7 @@ def test_the_farthest_tail_has_steps_below_the_lattice_down_to_a_probability_of_
     # Two neighbours among the numbers at u = 2⁻⁷⁰: the first word 0, the low bits of the second next to each other.
     low = 2**24 - 2**17
     words = np.array([[0, 0], [low, low + 1]], dtype=np.uint64)
-    one, two = np.hypot(*GaussianSource().draw(Given(words), 4, 1.0).reshape(2, 2).T)  # type: ignore[arg-type]
+    one, two = np.hypot(*GaussianSource().draw(Given(words), 4, 1.0).numpy().reshape(2, 2).T)  # type: ignore[arg-type]
     assert math.exp(-(one**2) / 2) == pytest.approx(2.0**-70)
     assert 0 < two - one < lattice_step(1.0) / 256
 
