@@ -33,9 +33,10 @@ def student_95(freedom: float) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def widened(covariance: NDArray[np.float64], freedom: int) -> NDArray[np.float64]:
-    """The covariance of the normal distribution whose 95 % intervals are Student's with `freedom` degrees of freedom."""
-    wide: NDArray[np.float64] = covariance * (student_95(freedom) / NORMAL_95) ** 2
+def widened(covariance: NDArray[np.float64], freedom: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """The covariance of the normal distribution whose 95 % intervals are Student's with `freedom` degrees of freedom, all or each value's."""
+    wider = np.array([student_95(each) for each in np.atleast_1d(freedom)]) / NORMAL_95
+    wide: NDArray[np.float64] = covariance * np.outer(wider, wider)
     return wide
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from affidavit.errors import UsageError
 from affidavit_governance.explain.estimators.games import CHUNK, Family, Shapley, evaluate
-from affidavit_governance.explain.estimators.intervals import NORMAL_95, half_widths, student_95
+from affidavit_governance.explain.estimators.intervals import half_widths, widened
 from affidavit_governance.explain.estimators.pairs import Pairs, all_pairs, sampled_designs, sampled_pairs
 from affidavit_governance.explain.estimators.regression import Array, Numbers, regressed, zero_sum
 
@@ -89,8 +89,7 @@ def by_leverage(game: Family, players: int, games: int, budget: int, *, seed: in
         fits = [regressed([known.take(group.pairs, len(group.games) / games) for group in groups])]
     values = np.mean([fit.values for fit in fits], axis=0)
     values += (gain.mean() - values.sum()) / players
-    wider = np.array([student_95(freedom) for freedom in np.sum([fit.freedom for fit in fits], axis=0)]) / NORMAL_95
-    covariance = np.sum([fit.covariance for fit in fits], axis=0) / len(fits) ** 2 * np.outer(wider, wider)
+    covariance = widened(np.sum([fit.covariance for fit in fits], axis=0) / len(fits) ** 2, np.sum([fit.freedom for fit in fits], axis=0))
     base, total = ends.mean(axis=1)
     asked = 2 * games + 2 * sum(len(group.pairs) * len(group.games) for group in groups)
     return Shapley(values, float(base), float(total), half_widths(covariance), asked, covariance)
