@@ -23,6 +23,7 @@ BLOCK = 16_384
 """Normal numbers made at a time: the work stays in the processor's cache, and a large model needs no more memory than a small one."""
 
 _ROWS = 65_536
+_ZEROS = memoryview(bytes(2**19))
 _COUNTERS = 2**32
 
 
@@ -87,10 +88,20 @@ class Randomness:
             raise UsageError(f"One step asks for {size} random bytes; a stream has {16 * _COUNTERS}.")
         self._latest[purpose] = step
 
-    def _keystream(self, purpose: Purpose, step: int, first: int = 0) -> CipherContext:
-        # 4 bytes purpose, 8 bytes step, 4 bytes block counter: 64 GiB a stream.
-        start = int(purpose).to_bytes(4, "big") + step.to_bytes(8, "big") + first.to_bytes(4, "big")
-        return Cipher(algorithms.AES(self._key), modes.CTR(start)).encryptor()
+    def _start(self, purpose: Purpose, step: int) -> bytes:
+        # 4 bytes purpose, 8 bytes step, and 4 bytes block counter follow: 64 GiB a stream.
+        return int(purpose).to_bytes(4, "big") + step.to_bytes(8, "big")
+
+    def _keystream(self, purpose: Purpose, step: int) -> CipherContext:
+        return Cipher(algorithms.AES(self._key), modes.CTR(self._start(purpose, step) + bytes(4))).encryptor()
+
+    def _blocks(self, purpose: Purpose, step: int, numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Single blocks of a stream by their numbers, four words each, shape (blocks, 4): counter mode is the encrypted counter."""
+        counters = np.empty((len(numbers), 4), dtype=">u4")
+        counters[:, :3] = np.frombuffer(self._start(purpose, step), dtype=">u4")
+        counters[:, 3] = numbers
+        encrypted = Cipher(algorithms.AES(self._key), modes.ECB()).encryptor().update(counters.tobytes())
+        return np.frombuffer(encrypted, dtype="<u4").reshape(-1, 4)
 
     def words(self, purpose: Purpose, step: int, count: int) -> NDArray[np.uint64]:
         """`count` independent uniform 64-bit words."""
@@ -118,15 +129,12 @@ class Randomness:
             found = np.flatnonzero(part <= np.uint32(high))
             drawn.append(found + start)
             ties.append(found[part[found] == np.uint32(high)] + start)
+        chosen, tied = np.concatenate(drawn), np.concatenate(ties)
+        if not len(tied):
+            return chosen
         # Each row's further bits have a place of their own, so that another row's fate never moves them.
-        missed = [row for row in np.concatenate(ties).tolist() if self._further(step, row) >= low]
-        chosen = np.concatenate(drawn)
-        return chosen[~np.isin(chosen, missed)] if missed else chosen
-
-    def _further(self, step: int, row: int) -> int:
-        """The 32 bits that decide about a row that the first 32 left open."""
-        word = self._keystream(Purpose.SAMPLING_TIES, step, row // 4).update(bytes(16))[4 * (row % 4) : 4 * (row % 4) + 4]
-        return int.from_bytes(word, "little")
+        further = self._blocks(Purpose.SAMPLING_TIES, step, tied // 4)[np.arange(len(tied)), tied % 4]
+        return chosen[~np.isin(chosen, tied[further >= low])]
 
     def add_noise_(self, sums: Sequence[Tensor], deviation: float, purpose: Purpose, step: int) -> None:
         """Add independent Gaussian noise of `deviation` to each number, in place, so that no floating-point gap tells what it was added to.
@@ -135,8 +143,8 @@ class Randomness:
         ----------
         sums
             Contiguous torch tensors of any floating-point type, on any device; all of them together are one release. The noise is made on
-            the CPU in double precision, in blocks. The noisy sums are multiples of one power of two, rounded once more where the type is
-            too narrow for these. `affidavit_governance.privacy.gaussian` tells why that is private.
+            the CPU, in blocks. The noisy sums are multiples of one power of two, rounded once more where the type is too narrow for these.
+            `affidavit_governance.privacy.gaussian` tells why that is private.
 
         Raises
         ------
@@ -152,9 +160,9 @@ class Randomness:
             raise UsageError(
                 f"Noise of deviation {deviation} would be lost in the sums, whose numbers end there.", hint="Use a larger clipping bound."
             )
-        self._once(purpose, step, sum(16 * (-(-tensor.numel() // 2)) for tensor in sums))
+        self._once(purpose, step, 64 + sum(16 * (-(-tensor.numel() // 2)) for tensor in sums))
         self._gaussian = self._gaussian or GaussianSource()
-        add_noise_(sums, deviation, self._keystream(purpose, step), self._gaussian)
+        add_noise_(sums, deviation, _Halves(self, purpose, step), self._gaussian)
 
     def normal(self, purpose: Purpose, step: int, count: int) -> NDArray[np.float64]:
         """`count` independent standard normal numbers.
@@ -180,3 +188,21 @@ class Randomness:
             draws = radius.mul_(uniform[2:].mul_(2.0 * math.pi).cos_()).sum(0).div_(math.sqrt(2.0))
             result[start : start + block] = draws[: count - start]
         return np.asarray(result.numpy())
+
+
+class _Halves:
+    """The stream of one release of noise: the first half in order, and the second one by place. See `gaussian.Keystream`."""
+
+    def __init__(self, source: Randomness, purpose: Purpose, step: int) -> None:
+        self._source, self._purpose, self._step = source, purpose, step
+        # OpenSSL makes the same keystream twice as quickly for GCM, whose counter begins at 2 (NIST SP 800-38D, 7.1). No tag is asked for.
+        self._first = Cipher(algorithms.AES(source._key), modes.GCM(source._start(purpose, step))).encryptor()
+
+    def fill(self, buffer: memoryview) -> None:
+        for start in range(0, len(buffer), len(_ZEROS)):
+            part = buffer[start : start + len(_ZEROS)]
+            self._first.update_into(_ZEROS[: len(part)], part)
+
+    def rest(self, pairs: NDArray[np.int64]) -> NDArray[np.uint32]:
+        words = self._source._blocks(self._purpose, self._step, _COUNTERS // 2 + pairs // 2).reshape(-1, 2, 2)
+        return words[np.arange(len(pairs)), pairs % 2].T

@@ -1,4 +1,4 @@
-"""Noise on a lattice: exact numbers from given words, the distribution, and the attack on floating-point gaps that it withstands."""
+"""Noise on a lattice: exact numbers from given words, the distribution, and the attacks on floating-point gaps that it withstands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import stats
 
 from affidavit.errors import UsageError
 from affidavit_governance.privacy import gaussian
-from affidavit_governance.privacy.gaussian import PAIRS, GaussianSource, lattice_step, least_deviation
+from affidavit_governance.privacy.gaussian import LEAST_WORD, MOST_WORD, PAIRS, GaussianSource, gaussian_pairs, lattice_step, least_deviation
 from affidavit_governance.privacy.randomness import Purpose, Randomness
 
 KEY = bytes(range(32))
@@ -27,49 +27,107 @@ def noisy(values: torch.Tensor, deviation: float = 1.0, step: int = 1) -> torch.
     return result
 
 
-def exact(words: NDArray[np.uint64]) -> NDArray[np.longdouble]:
-    """The numbers that pairs of words stand for, in the 64-bit mantissas of an x86's long double; words has shape 2 × pairs."""
-    first = (words[0] & np.uint64(2**63 - 1)).astype(np.longdouble)
-    low = (words[1] & np.uint64(2**24 - 1)).astype(np.longdouble)
-    uniform = (first + 1 - low / 2**24) / np.longdouble(2) ** 63
-    index = (words[1] >> np.uint64(64 - 13)).astype(np.longdouble)
-    rest = (words[1] << np.uint64(13)).view(np.int64).astype(np.longdouble)
-    angle = 2 * np.longdouble("3.14159265358979323846264338327950288") * (index / 2**13 + rest / np.longdouble(2) ** 77)
-    return np.sqrt(-2 * np.log(uniform)) * np.array([np.cos(angle), np.sin(angle)])
-
-
 class Given:
-    """A keystream of the words that a test gives."""
+    """A keystream of the words that a test gives: the more significant halves of two words a pair, and the others."""
 
-    def __init__(self, words: NDArray[np.uint64]) -> None:
-        self._bytes = words.astype("<u8").tobytes()
+    def __init__(self, first: NDArray[np.uint32], rest: NDArray[np.uint32]) -> None:
+        self._first, self._rest, self.asked = first, rest, 0
 
-    def update_into(self, data: bytes, buffer: memoryview) -> int:
-        buffer[:] = self._bytes
-        return len(buffer)
+    def fill(self, buffer: memoryview) -> None:
+        buffer[:] = self._first.astype("<u4").tobytes()
+
+    def rest(self, pairs: NDArray[np.int64]) -> NDArray[np.uint32]:
+        self.asked += len(pairs)
+        return self._rest[:, pairs]
+
+
+def words_of(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Words of `count` pairs, the first 100 of them the extreme ones that no test would meet by chance."""
+    words = Randomness(KEY).words(Purpose.SAMPLING, 1, 2 * count).view(np.uint32).reshape(2, 2, count)
+    first, rest = words[0].copy(), words[1].copy()
+    first[0, :33] = np.uint64(2**32 - 1) >> np.arange(33, dtype=np.uint64)
+    first[0, 33:66], rest[0, 33:66] = 0, first[0, :33]
+    first[1, 66:74] = [0, 1, 2**24 - 1, 2**30, 2**31 - 1, 2**31, 3 * 2**30, 2**32 - 1]
+    first[:, 74:78], rest[:, 74:78] = [[0] * 4, [0, 0, 5, 5]], [[0] * 4, [0, 2**24 - 1, 0, 2**24 - 1]]
+    first[:, 78:82], rest[:, 78:82] = 2**32 - 1, [[2**32 - 1] * 4, [0, 1, 2**24, 2**32 - 1]]
+    edges = [LEAST_WORD - 1, LEAST_WORD, LEAST_WORD + 1, MOST_WORD - 1, MOST_WORD, MOST_WORD + 1]
+    first[0, 82:100] = np.repeat(edges, 3)
+    return first, rest
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="the reference needs a long double of 64 bits, which this machine has not")
 def test_numbers_are_computed_to_2_to_the_minus_45_deviations() -> None:
-    words = Randomness(KEY).words(Purpose.SAMPLING, 1, 2 * PAIRS).reshape(2, PAIRS).copy()
-    # Far tails too, which no test would meet by chance: every number of leading zeros, to the last.
-    words[0, :64] = np.uint64(2**63 - 1) >> np.arange(64, dtype=np.uint64)
-    words[1, 64:72] = np.array([0, 1, 2**24 - 1, 2**24, 2**50, 2**51, 2**51 - 1, 2**64 - 1], dtype=np.uint64)
-    words[:, 72:74] = np.array([[0, 0], [0, 2**24 - 1]], dtype=np.uint64)
-    drawn = GaussianSource().draw(Given(words), 2 * PAIRS, 1.0).numpy().reshape(PAIRS, 2).T  # type: ignore[arg-type]  # a keystream of our own
-    reference = exact(words)
-    radius = np.maximum(np.hypot(*reference), 2.0**-60)
-    assert (np.abs(drawn - reference) < 2.0**-45 + 2.0**-53 / radius).all()
-    assert np.hypot(*drawn).max() == pytest.approx(math.sqrt(2 * 87 * math.log(2)))
+    first, rest = words_of(100_000)
+    radius_word, angle_word = (first.astype(np.uint64) << np.uint64(32)) | rest
+    low = (angle_word & np.uint64(2**24 - 1)).astype(np.longdouble)
+    uniform = radius_word.astype(np.longdouble) / np.longdouble(2) ** 64 + (1 - low / 2**24) / np.longdouble(2) ** 64
+    angle = 2 * np.longdouble("3.14159265358979323846264338327950288") * (angle_word.astype(np.longdouble) / np.longdouble(2) ** 64)
+    expected = np.sqrt(-2 * np.log(uniform)) * np.array([np.cos(angle), np.sin(angle)])
+    drawn = gaussian_pairs(first, rest)
+    assert (np.abs(drawn - expected) < 2.0**-45 + 2.0**-53 / np.maximum(np.hypot(*expected), 2.0**-60)).all()
+    assert np.hypot(*drawn).max() == pytest.approx(math.sqrt(2 * 88 * math.log(2)))
 
 
 def test_the_farthest_tail_has_steps_below_the_lattice_down_to_a_probability_of_2_to_the_minus_70() -> None:
     # Two neighbours among the numbers at u = 2⁻⁷⁰: the first word 0, the low bits of the second next to each other.
-    low = 2**24 - 2**17
-    words = np.array([[0, 0], [low, low + 1]], dtype=np.uint64)
-    one, two = np.hypot(*GaussianSource().draw(Given(words), 4, 1.0).numpy().reshape(2, 2).T)  # type: ignore[arg-type]
+    low = 2**24 - 2**18
+    one, two = np.hypot(*gaussian_pairs(np.zeros((2, 2), dtype=np.uint32), np.array([[0, 0], [low, low + 1]], dtype=np.uint32)))
     assert math.exp(-(one**2) / 2) == pytest.approx(2.0**-70)
     assert 0 < two - one < lattice_step(1.0) / 256
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e5])
+def test_every_release_is_the_point_that_all_bits_give(kind: type, size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, rest = words_of(PAIRS)
+    asked = []
+    for deviation in (1.0, 1.99, 0.003):
+        sums = (size * deviation * np.random.default_rng(0).normal(size=2 * PAIRS)).astype(kind)
+        quick, whole = sums.copy(), sums.copy()
+        for values, certain in ((quick, gaussian.CERTAIN), (whole, -1.0)):
+            stream = Given(first, rest)
+            monkeypatch.setattr(gaussian, "CERTAIN", certain)
+            GaussianSource().add_(values, deviation, stream, 0)
+            asked.append(stream.asked)
+            monkeypatch.undo()
+        assert np.array_equal(quick, whole)
+        points = whole / lattice_step(deviation)
+        expected = sums / lattice_step(deviation) + gaussian_pairs(first, rest).reshape(-1) * (deviation / lattice_step(deviation))
+        assert (np.abs(points - expected) <= 0.5 + 1e-6 + np.spacing(np.abs(points)) / 2).all()
+    assert asked[1::2] == [PAIRS] * 3
+    assert max(asked[::2]) < 0.015 * PAIRS
+
+
+def test_single_precision_decides_with_room_to_spare_and_not_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {}
+    zeros = torch.zeros(8_000_000)
+    right = noisy(zeros, 1.99)
+    for margin in (1.0, 0.0):
+        monkeypatch.setattr(gaussian, "CERTAIN", 0.5 - margin * 2.0**-10)
+        wrong[margin] = int((noisy(zeros, 1.99) != right).sum())
+    # It is allowed three times what it is off by here; without the check it is wrong now and then.
+    assert wrong[1.0] == 0
+    assert wrong[0.0] > 100
+
+
+def test_how_many_pairs_take_all_bits_tells_nothing_of_the_sums() -> None:
+    first, rest = (words[:, 100:] for words in words_of(PAIRS + 100))
+    asked = []
+    for value in (0.0, 0.5, 0.499, 0.25, -1e6 / 3):
+        stream = Given(first, rest)
+        GaussianSource().add_(np.full(2 * PAIRS, value * lattice_step(1.0), dtype=np.float32), 1.0, stream, 0)
+        asked.append(stream.asked)
+    expected = float(np.mean(asked))
+    assert expected == pytest.approx(PAIRS * (12 * 2.0**-10 + 2.0**-11), rel=0.05)
+    assert all(abs(number - expected) < 4 * math.sqrt(expected) for number in asked)
+
+
+def test_a_released_zero_has_no_sign() -> None:
+    for value in (-0.0, -0.3, -1e-30):
+        for kind in (torch.float32, torch.float64):
+            drawn = noisy(torch.full((500_000,), value * lattice_step(1.0), dtype=kind)).numpy()
+            assert (drawn == 0).sum() > 200
+            assert not np.signbit(drawn[drawn == 0]).any()
 
 
 def test_noise_has_the_moments_distribution_and_tails_of_a_gaussian() -> None:
@@ -151,6 +209,7 @@ def test_noise_does_not_depend_on_what_it_is_added_to_how_it_is_cut_or_on_thread
     assert torch.equal(shifted - torch.arange(10), alone)
     long = noisy(torch.zeros(3000, dtype=torch.float64))
     monkeypatch.setattr(gaussian, "PAIRS", 500)
+    monkeypatch.setattr(gaussian, "BLOCKS", 2)
     parts = [torch.zeros(1000, dtype=torch.float64), torch.zeros(25, 40), torch.zeros(1000, dtype=torch.float64)]
     Randomness(KEY).add_noise_(parts, 1.0, NOISE, 1)
     blocks = noisy(torch.zeros(3000, dtype=torch.float64))

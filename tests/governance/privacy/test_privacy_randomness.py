@@ -8,13 +8,15 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import stats
 
 from affidavit.errors import UsageError
-from affidavit_governance.privacy.randomness import BLOCK, Purpose, Randomness
+from affidavit_governance.privacy.randomness import BLOCK, Purpose, Randomness, _Halves
 
 KEY = bytes(range(32))
 
@@ -22,7 +24,7 @@ KEY = bytes(range(32))
 class FromHere(Randomness):
     """Streams that start at a counter block of the test's choice."""
 
-    def _keystream(self, purpose: Purpose, step: int, first: int = 0):  # type: ignore[no-untyped-def]
+    def _keystream(self, purpose: Purpose, step: int):  # type: ignore[no-untyped-def]
         block = bytes.fromhex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff")
         return Cipher(algorithms.AES(self._key), modes.CTR(block)).encryptor()
 
@@ -39,6 +41,37 @@ def test_the_counter_block_is_purpose_then_step_then_zeros() -> None:
     block = (1).to_bytes(4, "big") + (9).to_bytes(8, "big") + bytes(4)
     encryptor = Cipher(algorithms.AES(KEY), modes.ECB()).encryptor()
     assert Randomness(KEY).words(Purpose.SAMPLING, 9, 2).tobytes() == encryptor.update(block)
+
+
+def test_the_halves_of_a_release_are_blocks_of_its_stream_that_never_meet() -> None:
+    start, ecb = (2).to_bytes(4, "big") + (9).to_bytes(8, "big"), Cipher(algorithms.AES(KEY), modes.ECB()).encryptor()
+    halves = _Halves(Randomness(KEY), Purpose.GRADIENT_NOISE, 9)
+    first = bytearray(40)
+    for buffer in (memoryview(first)[:24], memoryview(first)[24:]):
+        halves.fill(buffer)
+    assert bytes(first) == b"".join(ecb.update(start + counter.to_bytes(4, "big")) for counter in (2, 3, 4))[:40]
+    pairs = np.array([0, 1, 2, 2**32 - 1])
+    counters = (2**31, 2**31, 2**31 + 1, 2**32 - 1)
+    blocks = [ecb.update(start + counter.to_bytes(4, "big")) for counter in counters]
+    expected = [block[8 * (pair % 2) :][:8] for block, pair in zip(blocks, pairs.tolist(), strict=True)]
+    assert halves.rest(pairs).T.tobytes() == b"".join(expected)
+    # A release of the most pairs ends its first half where the other begins.
+    source, most = Randomness(KEY), 2 * (2**32 - 4)
+    with pytest.raises(UsageError, match="a stream has"):
+        source.add_noise_([Long(most + 1)], 1.0, Purpose.GRADIENT_NOISE, 1)  # type: ignore[list-item]  # no memory is that large
+    assert 2 + 8 * (most // 2) // 16 == 2**31
+
+
+class Long:
+    """A tensor with so many numbers."""
+
+    dtype = torch.float32
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def numel(self) -> int:
+        return self._count
 
 
 def test_streams_of_other_steps_and_purposes_and_keys_differ() -> None:
@@ -119,8 +152,11 @@ def test_a_number_equal_to_the_rate_is_not_drawn() -> None:
     class Given(Randomness):
         """One row, whose number is 3·2³² + 5."""
 
-        def _keystream(self, purpose: Purpose, step: int, first: int = 0):  # type: ignore[no-untyped-def]
-            word = (3 if purpose is Purpose.SAMPLING else 5).to_bytes(4, "little")
+        def _blocks(self, purpose: Purpose, step: int, numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
+            return np.full((len(numbers), 4), 5, dtype=np.uint32)
+
+        def _keystream(self, purpose: Purpose, step: int):  # type: ignore[no-untyped-def]
+            word = (3).to_bytes(4, "little")
 
             class Stream:
                 def update(self, data: bytes) -> bytes:
