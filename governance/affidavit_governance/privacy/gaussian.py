@@ -1,19 +1,19 @@
 """Gaussian noise whose released sums lie on one lattice: Box-Muller over AES words, decided in single precision wherever that is certain.
 
-The release of a sum x is g · round((x + n) / g), with n Gaussian of deviation s and the lattice step g a power of two between s/512 and
-s/256. For real numbers that is the Gaussian mechanism followed by rounding, which is post-processing (Dwork and Roth 2014, proposition
-2.1): the rounding costs neither sensitivity nor ε, and a variance of g²/12, a millionth of s². For floating-point numbers the rounding is
+The release of a sum x is g · round((x + n) / g), with n Gaussian of deviation s and the lattice step g a power of two between s/128 and
+s/64. For real numbers that is the Gaussian mechanism followed by rounding, which is post-processing (Dwork and Roth 2014, proposition
+2.1): the rounding costs neither sensitivity nor ε, and a variance of g²/12, at most s²/49152. For floating-point numbers the rounding is
 what closes the gaps that attacks read (Mironov 2012; Jin et al. 2022; Haney et al. 2022): whatever x is, every lattice point can come out.
 How near its probability is to the ideal one follows from how finely n is drawn and computed against g:
 
 - n comes from 128 random bits a pair. Radii lie closer together than g/256 but for the far tail, whose probability is below 2⁻⁷⁰.
 - n is computed to 2⁻⁴⁵ s (at radii r below 2⁻⁸, which come up once in 2¹⁷, to 2⁻⁵³ s/r). The edges of each point's cell are therefore off
-  by about 2⁻³⁶ g, and its probability by a relative 2⁻³⁵.
+  by about 2⁻³⁸ g, and its probability by a relative 2⁻³⁷.
 
 Nearly always the first 64 of a pair's bits and single precision, which is five times as quick, decide which point comes out: where they put
-the sum farther from its cell's edges than they can be wrong. For the others, one pair in 80, the remaining bits are drawn and n is computed
+the sum farther from its cell's edges than they can be wrong. For the others, one pair in 290, the remaining bits are drawn and n is computed
 as above. So every release is the point that all 128 bits give (tested). Which pairs these are depends on the sum's place in its cell, which
-the noise, hundreds of cells wide, makes uniform: their number tells nothing of x. Apart from them every pair takes the same work: there is no
+the noise, a hundred cells wide, makes uniform: their number tells nothing of x. Apart from them every pair takes the same work: there is no
 rejection whose time would tell the noise, as there is in samplers of the discrete Gaussian (Jin et al. 2022, section VI).
 
 Weighed and not taken. Google's differential-privacy library rounds x to the lattice before adding noise from it, and Canonne, Kamath and
@@ -41,18 +41,18 @@ PAIRS = 65_536
 BLOCKS = 8
 """Blocks of so many pairs whose undecided ones are settled together."""
 
-FINENESS = 8
-"""The lattice step is the largest power of two that is at most 2⁻⁸ deviations."""
+FINENESS = 6
+"""The lattice step is the largest power of two that is at most 2⁻⁶ deviations."""
 
 LEAST_WORD, MOST_WORD = 2**20, 2**32 - 2**20
 """Radii from words beyond these, above 4 and below 1/45 deviations, take all bits: there the logarithm of a few is inexact."""
 
-CERTAIN = 0.5 - 3 * 2.0**-10
+CERTAIN = 0.5 - 3 * 2.0**-12
 """Distance from the middle of a cell, in lattice steps, up to which single precision decides.
 
-It is wrong by less than 2.8 · 2⁻¹⁰ steps, and was by 0.7 · 2⁻¹⁰ on 10 million numbers. A number has at most 512 √(24 ln 2) = 2088 steps. Of these
-the angle costs 1.2 · 2⁻¹⁰ (three roundings of up to π), the radius 0.8 · 2⁻¹⁰ (bits not drawn; a logarithm to 4 units in the last place, as
-numpy's are; two products, a root), the cosine or the sine 0.5 · 2⁻¹⁰ (4 units in the last place), the product and the sum 0.25 · 2⁻¹⁰.
+It is wrong by less than 2.8 · 2⁻¹² steps, and was by 0.7 · 2⁻¹² on 10 million numbers. A number has at most 128 √(24 ln 2) = 522 steps. Of these
+the angle costs 1.2 · 2⁻¹² (three roundings of up to π), the radius 0.8 · 2⁻¹² (bits not drawn; a logarithm to 4 units in the last place, as
+numpy's are; two products, a root), the cosine or the sine 0.5 · 2⁻¹² (4 units in the last place), the product and the sum 0.25 · 2⁻¹².
 """
 
 _TURN = 2.0 * math.pi

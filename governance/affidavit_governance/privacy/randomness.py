@@ -64,6 +64,7 @@ class Randomness:
 
     def __init__(self, key: bytes | None = None) -> None:
         self._key = os.urandom(32) if key is None else key
+        self._cipher = Cipher(algorithms.AES(self._key), modes.ECB()).encryptor()
         self._latest: dict[Purpose, int] = {}
         self._gaussian: GaussianSource | None = None
         self._process = os.getpid()
@@ -100,8 +101,7 @@ class Randomness:
         counters = np.empty((len(numbers), 4), dtype=">u4")
         counters[:, :3] = np.frombuffer(self._start(purpose, step), dtype=">u4")
         counters[:, 3] = numbers
-        encrypted = Cipher(algorithms.AES(self._key), modes.ECB()).encryptor().update(counters.tobytes())
-        return np.frombuffer(encrypted, dtype="<u4").reshape(-1, 4)
+        return np.frombuffer(self._cipher.update(counters.tobytes()), dtype="<u4").reshape(-1, 4)
 
     def words(self, purpose: Purpose, step: int, count: int) -> NDArray[np.uint64]:
         """`count` independent uniform 64-bit words."""

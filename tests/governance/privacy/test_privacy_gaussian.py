@@ -95,7 +95,7 @@ def test_every_release_is_the_point_that_all_bits_give(kind: type, size: float, 
         expected = sums / lattice_step(deviation) + gaussian_pairs(first, rest).reshape(-1) * (deviation / lattice_step(deviation))
         assert (np.abs(points - expected) <= 0.5 + 1e-6 + np.spacing(np.abs(points)) / 2).all()
     assert asked[1::2] == [PAIRS] * 3
-    assert max(asked[::2]) < 0.015 * PAIRS
+    assert max(asked[::2]) < 0.005 * PAIRS
 
 
 def test_single_precision_decides_with_room_to_spare_and_not_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,11 +103,11 @@ def test_single_precision_decides_with_room_to_spare_and_not_without_any(monkeyp
     zeros = torch.zeros(8_000_000)
     right = noisy(zeros, 1.99)
     for margin in (1.0, 0.0):
-        monkeypatch.setattr(gaussian, "CERTAIN", 0.5 - margin * 2.0**-10)
+        monkeypatch.setattr(gaussian, "CERTAIN", 0.5 - margin * 2.0**-12)
         wrong[margin] = int((noisy(zeros, 1.99) != right).sum())
     # It is allowed three times what it is off by here; without the check it is wrong now and then.
     assert wrong[1.0] == 0
-    assert wrong[0.0] > 100
+    assert wrong[0.0] > 20
 
 
 def test_how_many_pairs_take_all_bits_tells_nothing_of_the_sums() -> None:
@@ -118,7 +118,7 @@ def test_how_many_pairs_take_all_bits_tells_nothing_of_the_sums() -> None:
         GaussianSource().add_(np.full(2 * PAIRS, value * lattice_step(1.0), dtype=np.float32), 1.0, stream, 0)
         asked.append(stream.asked)
     expected = float(np.mean(asked))
-    assert expected == pytest.approx(PAIRS * (12 * 2.0**-10 + 2.0**-11), rel=0.05)
+    assert expected == pytest.approx(PAIRS * (12 * 2.0**-12 + 2.0**-11), rel=0.1)
     assert all(abs(number - expected) < 4 * math.sqrt(expected) for number in asked)
 
 
@@ -154,7 +154,7 @@ def test_each_lattice_point_has_the_probability_of_its_cell(value: float) -> Non
     edges = (np.arange(1, 1201) - 600 + round(value / step) - 0.5) * step
     expected = count * np.diff(stats.norm.cdf(edges, value, 8.0))
     kept = expected > 20
-    assert kept.sum() > 900
+    assert kept.sum() > 400
     assert stats.chisquare(found[kept], expected[kept] / expected[kept].sum() * found[kept].sum()).pvalue > 0.001
 
 
@@ -167,7 +167,7 @@ def test_each_lattice_point_has_the_probability_of_its_cell(value: float) -> Non
 )
 def test_every_released_number_is_on_the_lattice(value: float, deviation: float, kind: torch.dtype, step: int) -> None:
     lattice = lattice_step(deviation)
-    assert deviation / 512 < lattice <= deviation / 256
+    assert deviation / 128 < lattice <= deviation / 64
     assert math.frexp(lattice)[0] == 0.5
     for number in noisy(torch.full((5,), value * deviation * 1e-3, dtype=kind), deviation, step).tolist():
         ratio = number / lattice
@@ -199,8 +199,8 @@ def test_neighbouring_sums_reach_the_same_points() -> None:
     reached = []
     for value in (0.0, 1e-17, 1 / 3, 0.5 * lattice_step(1.0)):
         points = noisy(torch.full((count,), value, dtype=torch.float64)).numpy() / lattice_step(1.0)
-        reached.append(set(points[np.abs(points) <= 300].tolist()))
-    assert all(points == set(range(-300, 301)) for points in reached)
+        reached.append(set(points[np.abs(points) <= 200].tolist()))
+    assert all(points == set(range(-200, 201)) for points in reached)
 
 
 def test_noise_does_not_depend_on_what_it_is_added_to_how_it_is_cut_or_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,8 @@ def test_noise_does_not_depend_on_what_it_is_added_to_how_it_is_cut_or_on_thread
     blocks = noisy(torch.zeros(3000, dtype=torch.float64))
     assert torch.equal(torch.cat([part.view(-1).double() for part in parts]), blocks)
     assert not torch.equal(blocks, long)  # pairs lie a block's half apart, so the order is another one
-    assert len(torch.unique(blocks)) > 500
+    for one, other in ((blocks[:1000], blocks[1000:2000]), (blocks[:500], blocks[500:1000]), (blocks[1000:2000], blocks[2000:])):
+        assert (one == other).double().mean() < 0.02
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 2 * PAIRS - 1, 2 * PAIRS + 1, 4 * PAIRS + 5])
