@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def core_install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment with the wheel and its core dependencies only."""
     home = tmp_path_factory.mktemp("fresh") / "venv"

@@ -133,6 +133,19 @@ def test_digits_that_only_look_like_an_identifier_wake_no_recognizer() -> None:
     assert {type(SCANNER.recognizers[at]).__name__ for at in windows} == {"CreditCard", "Phone", "UkNhs"}
 
 
+@pytest.mark.parametrize("text", ["card 4007070753690781 of", "at 2024-01-31 10:20:30", "on 2024-01-31T10:20", "due 1/31/2024.", "ssn 123-45-6789"])
+def test_numbers_that_look_like_no_telephone_wake_no_recognizer_of_telephones(text: str) -> None:
+    assert "Phone" not in {type(SCANNER.recognizers[at]).__name__ for at in SCANNER._by_shape(text)}
+
+
+@pytest.mark.parametrize("number", ["4007070753690781", "1234567890123456789", "2024-01-31 10:20", "2024-01-31T10:20:30", "1/31/2024", "123-45-6789"])
+@pytest.mark.parametrize("before", ["", "+", "+ ", "+(", "+ (", "(", "x", "_", "ring 555 0123, ", "call 541-714-1388\n"])
+@pytest.mark.parametrize("after", ["", " x12", "x12", " ext. 12", ")", "_", " 0123", ", 541-714-1388"])
+def test_a_number_that_looks_like_no_telephone_is_read_where_it_may_be_a_part_of_one(number: str, before: str, after: str) -> None:
+    text = f"{before}{number}{after} is my telephone"
+    assert keyed(SCANNER.find(text)) == brute_force(text)
+
+
 @pytest.mark.parametrize("gap", range(72, 96))
 def test_a_number_that_the_edge_of_a_piece_cuts_off_is_not_taken_for_a_shorter_one(gap: int) -> None:
     for text in (f"ssn 123-45-6789{'.' * gap}200907216351390958 sent", f"order 200907216351390958{'.' * (gap - 36)}123-45-6789 is my ssn"):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import subprocess
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -102,11 +106,46 @@ def test_shrink_leaves_frozen_weights_alone():
 def test_optimizers_are_the_ones_named_and_train_only_what_is_not_frozen(name, kind, momentum):
     module = nn.Sequential(nn.Linear(1, 1).requires_grad_(False), nn.Linear(1, 1))
     optimizer = make_optimizer(module, settings(optimizer=name))
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind)
     group = optimizer.param_groups[0]
     assert group.get("momentum") == momentum
     assert group["weight_decay"] == 0
     assert [id(p) for p in group["params"]] == [id(p) for p in module[1].parameters()]
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("sgd", partial(torch.optim.SGD, lr=0.1)),
+        ("momentum", partial(torch.optim.SGD, lr=0.1, momentum=0.9)),
+        ("adam", partial(torch.optim.Adam, lr=0.1)),
+    ],
+)
+def test_optimizers_take_the_steps_of_torchs_own(name, own):
+    inputs = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
+    first = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    second = copy.deepcopy(first)
+    pairs = [(first, make_optimizer(first, settings(optimizer=name, learning_rate=0.1))), (second, own(second.parameters()))]
+    for module, optimizer in pairs:
+        for _ in range(20):
+            optimizer.zero_grad()
+            module(inputs).square().mean().backward()
+            optimizer.step()
+    assert all(torch.equal(one, other) and one.requires_grad for one, other in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_training_does_not_import_the_compiler():
+    """Which takes as long as torch itself, and which nothing here uses."""
+    code = (
+        "import sys, numpy, torch; from affidavit_plugins.torch_base import loop, engine; module = torch.nn.Linear(1, 1)\n"
+        "for name in ('momentum', 'adam'):\n"
+        "    settings = loop.LoopSettings(1, 2, 0.1, name, 0.1, 0.1, None)\n"
+        "    losses = lambda indices: module(torch.ones(len(indices), 1)).square().sum(1)\n"
+        "    loop.run(module, losses, rows=4, settings=settings, engine=engine.PlainEngine(), seed=0, report=lambda progress: None)\n"
+        "assert module.weight.item() != 1.0 and 'torch._dynamo' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_early_stopping_counts_only_epochs_without_a_lower_loss_and_restores_the_best():

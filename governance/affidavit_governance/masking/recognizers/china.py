@@ -48,7 +48,7 @@ class CnUscc(PatternRecognizer):
     column_words: ClassVar[str] = r"信用代码|信用代碼|税号|稅號|纳税人识别|\buscc\b"
     shape: ClassVar[str] = r"(?:^|[^0-9A-Za-z])[0-9A-Za-z][0-9](?:[ -]?[0-9]){6}(?:(?:[ -]?[0-9]){10}|(?:[ -]?[0-9]){0,9}[ -]?[A-Za-z])"
     form = re.compile(
-        r"[1-9](?<=[1-9ANYany][1-9])(?<![0-9A-Za-z][1-9ANYany][1-9])(?:[ -]?+[0-9]){6}(?:[ -]?+[0-9A-HJ-NP-RTUW-Ya-hj-np-rtuw-y]){10}(?![0-9A-Za-z])"
+        r"[1-9](?<![0-9A-Za-z][1-9ANYany][1-9])(?<=[1-9ANYany][1-9])(?:[ -]?+[0-9]){6}(?:[ -]?+[0-9A-HJ-NP-RTUW-Ya-hj-np-rtuw-y]){10}(?![0-9A-Za-z])"
     )
     _words = re.compile(r"信用代码|信用代碼|税号|稅號|纳税|营业执照|注册号|统一代码|\buscc\b", re.IGNORECASE)
 
@@ -69,7 +69,7 @@ class CnUscc(PatternRecognizer):
 class _Lettered(PatternRecognizer):
     """Numbers of travel documents: letters and seven to ten digits, which count only where words speak for them, because article numbers look so."""
 
-    shape: ClassVar[str] = r"[A-Za-z][0-9]{7}"
+    shape: ClassVar[str] = r"[A-Za-z][0-9]{7,8}\b"
     _number: ClassVar[re.Pattern[str]]
     _words: ClassVar[re.Pattern[str]]
 
@@ -100,7 +100,7 @@ class CnTravelPermit(_Lettered):
     entity: ClassVar[str] = "CN_TRAVEL_PERMIT"
     column_words: ClassVar[str] = r"通行证|通行證|回乡证|回鄉證|台胞证|台胞證|\btravel permit\b"
     _number = _standing_alone(r"[CWHMLT][0-9]{8}|C[A-HJ-NP-Z][0-9]{7}|[HM][0-9]{10}")
-    shape: ClassVar[str] = r"[A-Za-z][0-9]{7}|\b[0-9]{8}(?:\b|[0-9]{2} ?[(（])"
+    shape: ClassVar[str] = r"[A-Za-z](?:[0-9]{7,8}|[0-9]{10})\b|\b[0-9]{8}(?:\b|[0-9]{2} ?[(（])"
     needs: ClassVar[str] = r"通行证|通行證|回乡证|回鄉證|台胞证|台胞證|臺胞證|往来港澳|来往内地|来往大陆|travel permit|home return"
     _words = re.compile(needs, re.IGNORECASE)
     _taiwan = re.compile(r"[0-9](?<![0-9A-Za-z_][0-9])(?<![0-9][.,/-][0-9])[0-9]{7}(?:[0-9]{2} ?\([A-Za-z]\))?(?![0-9A-Za-z_]|[.,/-][0-9])")

@@ -61,7 +61,7 @@ class TwId(PatternRecognizer):
 
     entity: ClassVar[str] = "TW_ID"
     column_words: ClassVar[str] = r"身分證|身分证|身份證|居留證|台湾身份|\btw ?id\b"
-    shape: ClassVar[str] = r"[A-Za-z][0-9]{8}"
+    shape: ClassVar[str] = r"[A-Za-z][0-9]{8,9}\b"
     needs: ClassVar[str] = r"身分證|身分证|身份證|身份证|居留證|居留证|統一證號|證號|证号|台灣|臺灣|台湾|taiwan|national id"
     form = re.compile(r"[A-Za-z](?<![0-9A-Za-z_][A-Za-z])[0-9A-Za-z][0-9]{8}(?![0-9A-Za-z_])")
     _words = re.compile(needs, re.IGNORECASE)

@@ -53,7 +53,7 @@ class Scanner:
         self._literals: dict[str, list[int]] = {}
         self._beside: dict[str, list[int]] = {}
         self._anchors: list[tuple[re.Pattern[str], int]] = []
-        self._shapes: list[tuple[re.Pattern[bytes], int]] = []
+        self._shapes: list[tuple[re.Pattern[bytes], re.Pattern[bytes] | None, int]] = []
         for at, recognizer in enumerate(self.recognizers):
             if recognizer.shape is None and not (recognizer.anchors or recognizer.literals or recognizer.beside):
                 self._always.append(at)
@@ -65,7 +65,8 @@ class Scanner:
             if recognizer.shape is None or recognizer.beside:
                 self._wordy.append(at)
             else:
-                self._shapes.append((re.compile(recognizer.shape.encode("ascii", "replace")), at))
+                other = None if recognizer.other is None else re.compile(recognizer.other.encode())
+                self._shapes.append((re.compile(recognizer.shape.encode("ascii", "replace")), other, at))
         self._seen: dict[bytes, tuple[tuple[int, re.Pattern[str] | None], ...]] = {}
         self._present = Present(list(self._literals), list(self._beside))
 
@@ -110,7 +111,7 @@ class Scanner:
                     continue
                 mine = windows.get(at)
                 if mine is None:
-                    windows[at] = [max(0, start - _BEFORE), end + _AFTER]
+                    windows[at] = [start - _BEFORE if start > _BEFORE else 0, end + _AFTER]
                 elif start - _BEFORE <= mine[-1]:
                     mine[-1] = end + _AFTER
                 else:
@@ -147,12 +148,18 @@ class Scanner:
                 near.setdefault(at, []).extend((m.start() - reach, m.end() + reach) for m in anchor.finditer(text, match.start()))
         for at, spans in near.items():
             if at not in whole:
-                windows[at] = _apart(spans, windows.get(at, []))
+                if mine := windows.get(at):
+                    spans += zip(mine[::2], mine[1::2], strict=True)
+                windows[at] = _apart(spans)
         return whole
 
     def _match(self, looks: bytes) -> tuple[tuple[int, re.Pattern[str] | None], ...]:
         """The recognizers whose shape stands in a cluster that looks so, each with its form."""
-        chosen = tuple((at, self.recognizers[at].form) for shape, at in self._shapes if shape.search(looks))
+        chosen = tuple(
+            (at, self.recognizers[at].form)
+            for shape, other, at in self._shapes
+            if shape.search(looks) and not (other is not None and other.fullmatch(looks))
+        )
         if len(looks) <= _LONG:
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
@@ -160,13 +167,12 @@ class Scanner:
         return chosen
 
 
-def _apart(spans: list[tuple[int, int]], windows: list[int]) -> list[int]:
-    """Parts of a text, and parts given as starts and ends in turn, in order and joined where they overlap."""
-    joined: list[int] = []
-    for start, end in sorted([*spans, *zip(windows[::2], windows[1::2], strict=True)]):
-        if not joined:
-            joined = [max(0, start), end]
-        elif start <= joined[-1]:
+def _apart(spans: list[tuple[int, int]]) -> list[int]:
+    """Parts of a text in order, starts and ends in turn, joined where they overlap."""
+    spans.sort()
+    joined = [max(0, spans[0][0]), spans[0][1]]
+    for start, end in spans[1:]:
+        if start <= joined[-1]:
             joined[-1] = max(joined[-1], end)
         else:
             joined += (start, end)
@@ -175,18 +181,23 @@ def _apart(spans: list[tuple[int, int]], windows: list[int]) -> list[int]:
 
 def _find_in(recognizer: PatternRecognizer, text: str, windows: list[int], least: float, *, hinted: bool) -> list[Finding]:
     """Findings from a score on in some parts of the text, which are read in one go."""
-    starts, ends = windows[::2], windows[1::2]
-    parts = [text[start:end] for start, end in zip(starts, ends, strict=True)]
     joins = [0]
-    for part in parts[:-1]:
-        joins.append(joins[-1] + len(part) + 1)
+    if len(windows) == 2:
+        joined = text[windows[0] : windows[1]]
+    else:
+        parts = []
+        for start, end in zip(windows[::2], windows[1::2], strict=True):
+            part = text[start:end]
+            parts.append(part)
+            joins.append(joins[-1] + len(part) + 1)
+        joined = CELL.join(parts)
     margin = 0 if recognizer.shape is None or recognizer.beside else _MARGIN
     found = []
-    for entity, start, end, score, evidence in recognizer.find(CELL.join(parts), hinted=hinted):
+    for entity, start, end, score, evidence in recognizer.find(joined, hinted=hinted):
         if score < least:
             continue
         at = bisect_right(joins, start) - 1
-        first, last = starts[at], ends[at]
+        first, last = windows[2 * at], windows[2 * at + 1]
         moved = first - joins[at]
         # A number of the surroundings that the part's edge cuts off can look like another.
         if (start + moved - first >= margin or not first) and (last - end - moved >= margin or last >= len(text)):

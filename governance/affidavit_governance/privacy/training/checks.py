@@ -222,6 +222,10 @@ def _differs(what: str) -> Refused:
 class _Even(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Puts constants in the place of random numbers."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import all of its compiler, to keep it out of the method below
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if torch.Tag.nondeterministic_seeded not in func.tags:

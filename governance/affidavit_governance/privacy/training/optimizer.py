@@ -1,4 +1,4 @@
-"""The private step of any torch optimizer: clipped sums of a batch, noise once, a public divisor."""
+"""The private step of any torch optimizer: clipped sums of a batch over a public divisor, and noise once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from affidavit_governance.privacy.training.gradients import Gradients
 
 
 class PrivateStep:
-    """Clips each example's gradient to norm C, adds noise σC to the sum once a step, and divides by the expected batch size.
+    """Clips each example's gradient to norm C, adds noise σC to the sum once a step, and divides by the expected batch size B.
 
-    Sums are kept in single precision at least, whatever the parameters have.
+    B divides each example's factor and the noise's deviation, so that nothing has to pass over the sums for it. They are kept in single
+    precision at least, whatever the parameters have.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class PrivateStep:
         ranks: Ranks | None = None,
     ) -> None:
         self._optimizer, self._parameters, self._source = optimizer, list(parameters), source
-        self._deviation = noise_multiplier * max_grad_norm
+        self._deviation = noise_multiplier * max_grad_norm / expected_batch_size
         self._max_grad_norm, self._expected_batch_size = max_grad_norm, expected_batch_size
         self.non_finite = 0
         self.released, self._count, self._ranks = taken, count, ranks
@@ -73,7 +74,7 @@ class PrivateStep:
         Abadi et al. (2016), algorithm 1, with Opacus's factor min(1, C / (norm + 1e-6)). An example without a finite norm is left out by
         selection: multiplied by zero, a NaN would still be one.
         """
-        factors = (self._max_grad_norm / (squared_norms.sqrt() + 1e-6)).clamp_(max=1.0)
+        factors = (self._max_grad_norm / (squared_norms.sqrt() + 1e-6)).clamp_(max=1.0).div_(self._expected_batch_size)
         bad = ~torch.isfinite(squared_norms)
         number = int(bad.sum())
         if number:
@@ -85,7 +86,7 @@ class PrivateStep:
 
     @torch.no_grad()
     def take(self) -> None:
-        """Add the step's noise to the sums, divide, and let the optimizer step."""
+        """Add the step's noise to the sums, and let the optimizer step."""
         # Counted before the noise exists: whatever fails from here on, the step is paid for.
         self.released += 1
         if self._count is not None:
@@ -98,8 +99,6 @@ class PrivateStep:
             self._source.add_noise_(flats, self._deviation, Purpose.GRADIENT_NOISE, self.released)
         if self._ranks is not None:
             self._ranks.send(flats)
-        for flat in flats:
-            flat.div_(self._expected_batch_size)
         # Also those of parameters that train only since: the training loop may have left one there, of rows and without noise.
         self._forget_gradients()
         for parameter, total in zip(self._order, self._sums, strict=True):

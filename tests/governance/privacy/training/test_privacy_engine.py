@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -572,3 +574,19 @@ def test_importing_the_engine_leaves_logging_and_random_state_alone() -> None:
     train(make_engine(), mlp(), inputs, labels)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all("opacus" not in str(getattr(handler, "formatter", "")) for handler in logging.getLogger().handlers)
+
+
+def test_private_training_does_not_import_the_compiler() -> None:
+    """Which takes as long as torch itself, and which nothing here uses."""
+    code = (
+        "import sys, torch; from affidavit.policy import PrivacyPolicy; from affidavit_governance.privacy.training.engine import PrivateEngine\n"
+        "from affidavit_plugins.torch_base import loop\n"
+        "module = torch.nn.Linear(1, 1)\n"
+        "losses = lambda indices: module(torch.ones(len(indices), 1)).square().sum(1)\n"
+        "engine = PrivateEngine(PrivacyPolicy(epsilon=50.0, delta=1e-3), reserve=lambda events: None)\n"
+        "settings = loop.LoopSettings(1, 2, 0.1, 'sgd', 0.1, 0.1, None)\n"
+        "loop.run(module, losses, rows=4, settings=settings, engine=engine, seed=0, report=lambda progress: None)\n"
+        "assert engine.events and 'torch._dynamo' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

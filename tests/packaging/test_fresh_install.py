@@ -1,4 +1,7 @@
-"""The third-party example as a stranger has it: two wheels in a fresh environment, and no source tree in sight."""
+"""A fresh environment, no source tree in sight: what the core install does alone, and with the third-party example's wheel beside it.
+
+They stand in one file because unpacking the core install takes as long as most of these tests together: loaded by file, one worker does it once.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,25 @@ import shutil
 import subprocess
 import zipfile
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tests.packaging.conftest import ROOT, built, install, pip
+
+from affidavit.workspace import Workspace
 
 EXAMPLE = ROOT / "examples/third_party_plugin"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def home(core_install: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The environment of the core install, with the plugin's wheel and pytest beside it until these tests are done."""
+def home(core_install: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environment of the core install, with the plugin's wheel and pytest beside it from here on."""
     install(core_install, f"{built(EXAMPLE, tmp_path_factory.mktemp('plugin'))}[test]")
-    yield core_install
-    assert pip(core_install, "uninstall", "--quiet", "--yes", "acme-credit", "pytest", "iniconfig").returncode == 0
+    return core_install
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,61 @@ def done(run: Run) -> dict[str, Any]:
     assert ran.returncode == 0, ran.stderr
     result: dict[str, Any] = json.loads(ran.stdout)
     return result
+
+
+def test_a_bundle_verifies_on_a_core_install(core_install: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFFIDAVIT_HOME", str(tmp_path / "home"))
+    with Workspace(tmp_path / "ws", actor="auditee") as workspace:
+        data = workspace.load(pa.table({"x": [float(n % 7) for n in range(60)], "y": ["n", "p", "p"] * 20}), target="y")
+        workspace.train("tabular.logistic", data)
+        bundle, key = workspace.bundle(tmp_path / "audit.zip"), workspace.verifier_key
+    clean = {"PATH": str(core_install / "bin"), "HOME": str(tmp_path / "nobody")}
+    listing = pip(core_install, "list").stdout
+    assert "affidavit" in listing
+    assert "torch" not in listing
+    assert "scikit-learn" not in listing
+    good = subprocess.run(
+        [str(core_install / "bin/affidavit"), "verify", str(bundle), "--key", key], capture_output=True, text=True, check=False, env=clean
+    )
+    assert good.returncode == 0, good.stdout + good.stderr
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(bytes(content))
+    bad = subprocess.run(
+        [str(core_install / "bin/affidavit"), "verify", str(bundle), "--key", key], capture_output=True, text=True, check=False, env=clean
+    )
+    assert bad.returncode == 1
+    assert "Traceback" not in bad.stderr
+
+
+def test_what_a_core_install_writes_as_a_new_plugin_conforms_there(core_install: Path, tmp_path: Path) -> None:
+    clean = {"PATH": str(core_install / "bin"), "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path / "site")}
+
+    def run(*arguments: str) -> str:
+        command = [str(core_install / "bin/affidavit"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("new-plugin", "acme-models", "--kind", "model")
+    with zipfile.ZipFile(built(tmp_path / "acme-models", tmp_path)) as archive:
+        archive.extractall(tmp_path / "site")  # as installing a wheel of pure Python does
+    assert "acme-models: conforms, governed" in run("check-plugin", "acme-models")
+
+
+def test_the_core_install_says_which_extra_a_model_type_needs(core_install: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x,y\n" + "1,a\n2,b\n" * 20)
+    (tmp_path / "p.yaml").write_text("name: t\ndataset: {source: data.csv, target: y}\nmodel: {type: tabular.forest}\n")
+    clean = {"PATH": str(core_install / "bin"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [str(core_install / "bin/affidavit"), "run", str(tmp_path / "p.yaml")], capture_output=True, text=True, check=False, env=clean
+    )
+    assert done.returncode == 1
+    assert "pip install 'affidavit[tabular]'" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+# -- with the example beside it -------------------------------------------------------------------------------------------------------
 
 
 def test_the_example_stays_under_120_lines_of_python() -> None:
