@@ -149,7 +149,7 @@ class GaussianSource:
             rest -= whole
             steps, some = self._decide(words, rest, deviation / step)
             whole += steps
-            blocks.append(Undecided(some + (before + start // 2), words[:, some], np.stack([some, some + pairs]) + start, halves[:, some]))
+            blocks.append(Undecided(some + (before + start // 2), words[:, some], some + np.array([[start], [start + pairs]]), halves[:, some]))
             np.multiply(whole, block.dtype.type(step), out=block)
             block += 0.0
         left = Undecided(*(np.concatenate(parts, axis=-1) for parts in zip(*blocks, strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -74,11 +75,12 @@ class PrivateStep:
         Abadi et al. (2016), algorithm 1, with Opacus's factor min(1, C / (norm + 1e-6)). An example without a finite norm is left out by
         selection: multiplied by zero, a NaN would still be one.
         """
-        factors = (self._max_grad_norm / (squared_norms.sqrt() + 1e-6)).clamp_(max=1.0).div_(self._expected_batch_size)
-        bad = ~torch.isfinite(squared_norms)
-        number = int(bad.sum())
-        if number:
-            self.non_finite += number
+        share = 1.0 / self._expected_batch_size
+        factors = (self._max_grad_norm * share / (squared_norms.sqrt() + 1e-6)).clamp_(max=share)
+        # One look at the sum, which is finite only where all are, spares nearly every step the search.
+        if not math.isfinite(float(squared_norms.sum())):
+            bad = ~torch.isfinite(squared_norms)
+            self.non_finite += int(bad.sum())
             factors.masked_fill_(bad, 0.0)
             gradients.drop(bad)
         self._dirty = True
