@@ -84,8 +84,8 @@ def gaussian_pairs(first: NDArray[np.uint32], rest: NDArray[np.uint32]) -> NDArr
     """Standard normal numbers from all bits of each pair.
 
     The radius is √(-2 ln u) with u in (0, 1] from the 64 bits of the upper words and the last 24 of the lower ones, without which radii
-    beyond 8 deviations would lie further apart than the lattice, and such tails come up in a long run. That these bits are the angle's too
-    shows nowhere on the lattice: angles with equal last bits lie 2⁻³⁸ apart.
+    beyond 9 deviations would lie further apart than the lattice. That these bits are the angle's too shows nowhere on the lattice: angles
+    with equal last bits lie 2⁻³⁸ apart.
 
     Parameters
     ----------
