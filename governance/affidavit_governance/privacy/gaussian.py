@@ -10,7 +10,7 @@ How near its probability is to the ideal one follows from how finely n is drawn 
 - n is computed to 2⁻⁴⁵ s (at radii r below 2⁻⁸, which come up once in 2¹⁷, to 2⁻⁵³ s/r). The edges of each point's cell are therefore off
   by about 2⁻³⁸ g, and its probability by a relative 2⁻³⁷.
 
-Nearly always the first 64 of a pair's bits and single precision, which is five times as quick, decide which point comes out: where they put
+Nearly always the first 64 of a pair's bits and single precision, which is quicker, decide which point comes out: where they put
 the sum farther from its cell's edges than they can be wrong. For the others, one pair in 290, the remaining bits are drawn and n is computed
 as above. So every release is the point that all 128 bits give (tested). Which pairs these are depends on the sum's place in its cell, which
 the noise, a hundred cells wide, makes uniform: their number tells nothing of x. Apart from them every pair takes the same work: there is no
@@ -50,7 +50,7 @@ LEAST_WORD, MOST_WORD = 2**20, 2**32 - 2**20
 CERTAIN = 0.5 - 3 * 2.0**-12
 """Distance from the middle of a cell, in lattice steps, up to which single precision decides.
 
-It is wrong by less than 2.8 · 2⁻¹² steps, and was by 0.7 · 2⁻¹² on 10 million numbers. A number has at most 128 √(24 ln 2) = 522 steps. Of these
+It is wrong by less than 2.8 · 2⁻¹² steps, and in tests by less than 2⁻¹². A number has at most 128 √(24 ln 2) = 522 steps. Of these
 the angle costs 1.2 · 2⁻¹² (three roundings of up to π), the radius 0.8 · 2⁻¹² (bits not drawn; a logarithm to 4 units in the last place, as
 numpy's are; two products, a root), the cosine or the sine 0.5 · 2⁻¹² (4 units in the last place), the product and the sum 0.25 · 2⁻¹².
 """

@@ -160,6 +160,7 @@ class Randomness:
             raise UsageError(
                 f"Noise of deviation {deviation} would be lost in the sums, whose numbers end there.", hint="Use a larger clipping bound."
             )
+        # 64 bytes more, because the first half begins at the stream's third block: so it ends before the second half.
         self._once(purpose, step, 64 + sum(16 * (-(-tensor.numel() // 2)) for tensor in sums))
         self._gaussian = self._gaussian or GaussianSource()
         add_noise_(sums, deviation, _Halves(self, purpose, step), self._gaussian)
@@ -195,7 +196,7 @@ class _Halves:
 
     def __init__(self, source: Randomness, purpose: Purpose, step: int) -> None:
         self._source, self._purpose, self._step = source, purpose, step
-        # OpenSSL makes the same keystream twice as quickly for GCM, whose counter begins at 2 (NIST SP 800-38D, 7.1). No tag is asked for.
+        # OpenSSL makes the same keystream more quickly for GCM, whose counter begins at 2 (NIST SP 800-38D, 7.1). No tag is asked for.
         self._first = Cipher(algorithms.AES(source._key), modes.GCM(source._start(purpose, step))).encryptor()
 
     def fill(self, buffer: memoryview) -> None:

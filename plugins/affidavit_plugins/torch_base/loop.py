@@ -33,7 +33,7 @@ class LoopSettings:
 
 
 class Eager(torch.optim.Optimizer):
-    """Torch's own methods without the decorators that keep torch.compile out of them, which import all of the compiler to do so: 1.3 s and 70 MiB."""
+    """Torch's own methods without the decorators that keep torch.compile out of them, which import all of the compiler to do so."""
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)

@@ -105,7 +105,7 @@ def test_single_precision_decides_with_room_to_spare_and_not_without_any(monkeyp
     for margin in (1.0, 0.0):
         monkeypatch.setattr(gaussian, "CERTAIN", 0.5 - margin * 2.0**-12)
         wrong[margin] = int((noisy(zeros, 1.99) != right).sum())
-    # It is allowed three times what it is off by here; without the check it is wrong now and then.
+    # It is allowed three times as much; without the check it is wrong now and then.
     assert wrong[1.0] == 0
     assert wrong[0.0] > 20
 

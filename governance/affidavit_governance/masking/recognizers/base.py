@@ -86,7 +86,7 @@ class PatternRecognizer:
         that looks around, because it is matched on a normalised text; a character of another script stands for all of them there, so a
         negated class names none. A finding begins at most 24 characters before the cluster and ends at most 80 behind it; what decides
         about it stands at most 64 before and 96 behind.
-    other
+    excluded
         A regular expression of whole clusters, with the two characters on each side, in which there is no finding although their shape fits.
         It is matched on what `shape` is searched in, once for all clusters that look alike, and costs nothing after that.
     form
@@ -115,7 +115,7 @@ class PatternRecognizer:
     entity: ClassVar[str]
     column_words: ClassVar[str | None] = None
     shape: ClassVar[str | None] = None
-    other: ClassVar[str | None] = None
+    excluded: ClassVar[str | None] = None
     form: ClassVar[re.Pattern[str] | None] = None
     literals: ClassVar[tuple[str, ...]] = ()
     anchors: ClassVar[tuple[str, ...]] = ()

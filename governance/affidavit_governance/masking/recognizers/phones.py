@@ -35,7 +35,7 @@ class Phone(PatternRecognizer):
     column_words: ClassVar[str | None] = r"\b(tele)?phones?\b|\bmobile\b|\bcell\b|\btel\b|\bfax\b|\bmsisdn\b|电话|手机"
     shape: ClassVar[str | None] = r"[0-9](?:[ ./()-]{0,3}[0-9]){6}"
     # More than fifteen digits in one group, a date with its time, a date with strokes, a social security number; none behind a plus sign.
-    other: ClassVar[str | None] = (
+    excluded: ClassVar[str | None] = (
         r"[^0-9+(]{0,2}(?:[0-9]{16,}|[0-9]{4}-[0-9]{2}-[0-9]{2}[ A][0-9]{2}:[0-9]{2}(?::[0-9]{2})?|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}"
         r"|[0-9]{3}-[0-9]{2}-[0-9]{4})[^0-9]{0,2}"
     )

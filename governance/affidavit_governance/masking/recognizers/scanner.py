@@ -65,8 +65,8 @@ class Scanner:
             if recognizer.shape is None or recognizer.beside:
                 self._wordy.append(at)
             else:
-                other = None if recognizer.other is None else re.compile(recognizer.other.encode())
-                self._shapes.append((re.compile(recognizer.shape.encode("ascii", "replace")), other, at))
+                excluded = None if recognizer.excluded is None else re.compile(recognizer.excluded.encode())
+                self._shapes.append((re.compile(recognizer.shape.encode("ascii", "replace")), excluded, at))
         self._seen: dict[bytes, tuple[tuple[int, re.Pattern[str] | None], ...]] = {}
         self._present = Present(list(self._literals), list(self._beside))
 
@@ -157,8 +157,8 @@ class Scanner:
         """The recognizers whose shape stands in a cluster that looks so, each with its form."""
         chosen = tuple(
             (at, self.recognizers[at].form)
-            for shape, other, at in self._shapes
-            if shape.search(looks) and not (other is not None and other.fullmatch(looks))
+            for shape, excluded, at in self._shapes
+            if shape.search(looks) and not (excluded is not None and excluded.fullmatch(looks))
         )
         if len(looks) <= _LONG:
             if len(self._seen) >= _REMEMBERED:
