@@ -94,7 +94,9 @@ def test_any_dropped_added_or_swapped_row_changes_the_fingerprint(column: tuple[
     assert of_array(pa.array([*values[:a], *values[a + 1 :]], type=kind)) != expected
     swapped = list(values)
     swapped[a], swapped[b] = swapped[b], swapped[a]
-    assert (of_array(pa.array(swapped, type=kind)) == expected) == (str(swapped) == str(values))
+    # As Arrow holds them: two dictionaries whose keys stand in another order are the same struct.
+    same = str(pa.array(swapped, type=kind).to_pylist()) == str(pa.array(values, type=kind).to_pylist())
+    assert (of_array(pa.array(swapped, type=kind)) == expected) == same
 
 
 TEXT = [None, "", "a", "äöü", "a" * 100, "b", "a"]
